@@ -1,0 +1,1 @@
+"""Distillery: LLM distillation as a Kubernetes resource."""

@@ -1,0 +1,1 @@
+"""What runs in the stage pods of a DistillationJob, and in a local run of one."""
