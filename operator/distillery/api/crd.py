@@ -1,0 +1,178 @@
+"""The CRD, generated from the models: structural schema, defaults, bounds, CEL, columns.
+
+`python -m distillery.api.crd DIR` writes the files; a test compares them with what the models say.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from .base import GROUP, VERSION
+from .job import FROZEN, DistillationJobSpec
+from .status import DistillationJobStatus
+
+_KEPT = {
+    "type", "format", "description", "properties", "required", "items", "enum", "default", "pattern", "minLength", "maxLength",
+    "minItems", "maxItems", "minProperties", "maxProperties", "minimum", "maximum", "multipleOf", "additionalProperties",
+}  # fmt: skip
+_ABSENT = "absent unless given"
+_NAME = (
+    "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    "metadata.name must be a DNS label of at most 40 characters that starts with a letter: names of stage Jobs are made from it",
+)
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The structural OpenAPI v3 schema of a model: no $ref, no titles, no null types."""
+    raw = model.model_json_schema(by_alias=True)
+    return _structural(raw, raw.get("$defs", {}))
+
+
+def _structural(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in node:
+        target = defs[node["$ref"].rsplit("/", 1)[1]]
+        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}}
+    if "allOf" in node:
+        raise ValueError(f"allOf is not structural: {node}")
+    if "anyOf" in node:
+        options = [o for o in node["anyOf"] if o.get("type") != "null"]
+        rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
+        if len(options) == 1:
+            return {**_structural({**options[0], **rest}, defs), _ABSENT: True}
+        return {"x-kubernetes-int-or-string": True, **{k: v for k, v in rest.items() if k == "description"}}
+    if "const" in node:
+        node = {**node, "enum": [node["const"]]}
+    out = {k: v for k, v in node.items() if k in _KEPT or k.startswith("x-kubernetes-")}
+    if out.get("type") == "integer" and "format" not in out:
+        out["format"] = "int64"
+    if "properties" in out:
+        out["properties"] = {name: _structural(child, defs) for name, child in out["properties"].items()}
+        out.pop("additionalProperties", None)
+    elif isinstance(out.get("additionalProperties"), dict):
+        out["additionalProperties"] = _structural(out["additionalProperties"], defs)
+    else:
+        out.pop("additionalProperties", None)
+    if "items" in out:
+        out["items"] = _structural(out["items"], defs)
+    if out.get("type") == "array" and "x-kubernetes-list-type" not in out:
+        out["x-kubernetes-list-type"] = "atomic"
+    return _with_object_default(out)
+
+
+def _with_object_default(node: dict[str, Any]) -> dict[str, Any]:
+    """Where every property of an object is optional and the model defaults the object, `{}` lets the properties' own defaults apply."""
+    for child in node.get("properties", {}).values():
+        may_be_absent = child.pop(_ABSENT, False)
+        if (
+            not may_be_absent
+            and child.get("type") == "object"
+            and "properties" in child
+            and not child.get("required")
+            and not _union(child)
+        ):
+            child.setdefault("default", {})
+    return node
+
+
+def _union(node: dict[str, Any]) -> bool:
+    """Objects of which exactly one field must be set have no default."""
+    return any("exactly one" in v["message"] for v in node.get("x-kubernetes-validations", []))
+
+
+def frozen_rule() -> dict[str, Any]:
+    """Once started, a job's frozen fields change only while it is fully suspended. (CEL; oldSelf is the whole object.)"""
+    same = " && ".join(
+        f"(has(self.spec.{f}) == has(oldSelf.spec.{f}) && (!has(self.spec.{f}) || self.spec.{f} == oldSelf.spec.{f}))" for f in FROZEN
+    )
+    free = (
+        "!has(oldSelf.status) || !has(oldSelf.status.startTime) || !has(oldSelf.status.conditions)"
+        " || oldSelf.status.conditions.exists(c, c.type == 'Suspended' && c.status == 'True')"
+    )
+    return {
+        "rule": f"{free} || ({same})",
+        "message": "a started job's spec cannot change: set spec.suspend to true, wait for condition Suspended=True, then edit and resume; or create a new job",
+        "fieldPath": ".spec",
+        "reason": "FieldValueForbidden",
+    }
+
+
+def distillation_job_crd() -> dict[str, Any]:
+    """The CustomResourceDefinition of DistillationJob."""
+    spec, status = schema_of(DistillationJobSpec), schema_of(DistillationJobStatus)
+    column = lambda name, kind, path, **more: {"name": name, "type": kind, "jsonPath": path, **more}  # noqa: E731
+    condition = lambda type_, field: f'.status.conditions[?(@.type=="{type_}")].{field}'  # noqa: E731
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"distillationjobs.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": "DistillationJob",
+                "listKind": "DistillationJobList",
+                "plural": "distillationjobs",
+                "singular": "distillationjob",
+                "shortNames": ["dj"],
+                "categories": ["distillery"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "selectableFields": [{"jsonPath": ".status.phase"}, {"jsonPath": ".spec.scheduling.queueName"}],
+                    "additionalPrinterColumns": [
+                        column("Phase", "string", ".status.phase"),
+                        column("Progress", "integer", ".status.progress.percentage", description="Percent of the whole job."),
+                        column(
+                            "Retention",
+                            "string",
+                            '.status.evaluation.results[?(@.metric=="retention")].student',
+                            description="Student / teacher.",
+                        ),
+                        column("Succeeded", "string", condition("Succeeded", "status")),
+                        column("Age", "date", ".metadata.creationTimestamp"),
+                        column("Reason", "string", condition("Succeeded", "reason"), priority=1),
+                        column("Queue", "string", ".spec.scheduling.queueName", priority=1),
+                        column("Model", "string", ".status.modelURI", priority=1),
+                    ],
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "description": "Distils a smaller student from a teacher model: traces, training, evaluation, export, publication.",
+                            "required": ["spec"],
+                            "properties": {
+                                "apiVersion": {"type": "string"},
+                                "kind": {"type": "string"},
+                                "metadata": {"type": "object"},
+                                "spec": spec,
+                                "status": status,
+                            },
+                            "x-kubernetes-validations": [{"rule": _NAME[0], "message": _NAME[1]}, frozen_rule()],
+                        }
+                    },
+                }
+            ],
+        },
+    }
+
+
+def main() -> None:
+    """Write every CRD as YAML (JSON is YAML's subset, but people read these) into the folder given."""
+    import yaml
+
+    folder = Path(sys.argv[1])
+    for crd in (distillation_job_crd(),):
+        text = yaml.safe_dump(json.loads(json.dumps(crd)), sort_keys=False, width=140)
+        (folder / f"{crd['spec']['names']['plural']}.yaml").write_text(f"# Generated from operator/distillery/api by `make crds`.\n{text}")
+
+
+if __name__ == "__main__":
+    main()

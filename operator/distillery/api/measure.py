@@ -1,0 +1,121 @@
+"""What is measured, what must be reached, and the formats that are exported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from .base import Model, NonNegativeDecimal, ShortName, Text, rules
+from .scheduling import StageScheduling
+
+Metric = Literal["exactMatch", "labelAccuracy", "retention", "teacherKL", "top1Agreement", "perplexity"]
+ArtifactMetric = Literal["exactMatch", "labelAccuracy", "retention", "agreement"]
+Bound = ("has(self.min) || has(self.max)", "a gate needs 'min', 'max' or both")
+
+
+class Generation(Model):
+    """How held-out rows are answered: greedily."""
+
+    max_new_tokens: int = Field(256, ge=1, le=32768, description="Most tokens in an answer.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Rows answered at once.")
+
+
+class Gate(Model):
+    """A bound that the student must meet before anything is exported."""
+
+    model_config = ConfigDict(json_schema_extra=rules(Bound))
+    metric: Metric = Field(
+        description="exactMatch, labelAccuracy, retention (student's score divided by the teacher's), teacherKL (nats per token), top1Agreement or perplexity."
+    )
+    min: NonNegativeDecimal | None = Field(None, description="Smallest value that passes.")
+    max: NonNegativeDecimal | None = Field(None, description="Largest value that passes.")
+
+
+class ArtifactGate(Model):
+    """A bound that one artifact must meet, measured in its own runtime, before it is published."""
+
+    model_config = ConfigDict(json_schema_extra=rules(Bound))
+    metric: ArtifactMetric = Field(
+        description="exactMatch or labelAccuracy of the artifact's own answers, retention (its score divided by the teacher's), or agreement (part of rows answered as the unquantized student answers them)."
+    )
+    min: NonNegativeDecimal | None = Field(None, description="Smallest value that passes.")
+    max: NonNegativeDecimal | None = Field(None, description="Largest value that passes.")
+
+
+class Evaluation(Model):
+    """The check between training and export."""
+
+    generation: Generation = Field(default_factory=Generation, description="How answers are generated.")
+    max_rows: int = Field(1000, ge=1, le=1000000, description="Held-out rows used, from the first.")
+    gates: Annotated[list[Gate], Field(max_length=8)] = Field(
+        default=[], description="All must pass, else the job fails and nothing is published."
+    )
+
+
+class Export(StageScheduling):
+    """One artifact for one kind of target."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.format != 'gguf' || self.quantization in ['f16', 'q8_0', 'q4_0']", "format gguf takes quantization f16, q8_0 or q4_0"),
+            ("self.format != 'onnx' || self.quantization in ['fp32', 'int8']", "format onnx takes quantization fp32 or int8"),
+            ("self.format != 'safetensors' || self.quantization in ['fp32', 'bf16']", "format safetensors takes quantization fp32 or bf16"),
+        )
+    )
+    name: ShortName = Field(description="Name of the artifact, unique in the job.")
+    format: Literal["gguf", "onnx", "safetensors"] = Field(
+        description="gguf (llama.cpp), onnx (ONNX Runtime) or safetensors (Hugging Face)."
+    )
+    quantization: Literal["f16", "q8_0", "q4_0", "fp32", "int8", "bf16"] = Field(
+        description="gguf: f16, q8_0, q4_0; onnx: fp32, int8; safetensors: fp32, bf16."
+    )
+    gates: Annotated[list[ArtifactGate], Field(max_length=4)] = Field(
+        default=[], description="An artifact that misses one is not published."
+    )
+
+
+class MetricValue(Model):
+    """A number under a name, as a string like every decimal of the API."""
+
+    name: Annotated[str, Field(max_length=63)]
+    value: Annotated[str, Field(max_length=32)]
+
+
+class EvaluationRow(Model):
+    """One metric for teacher, student and the untrained student."""
+
+    metric: Annotated[str, Field(max_length=63)] = Field(description="Name of the metric.")
+    teacher: Annotated[str, Field(max_length=32)] | None = Field(None, description="The teacher's value.")
+    student: Annotated[str, Field(max_length=32)] | None = Field(None, description="The trained student's value.")
+    baseline: Annotated[str, Field(max_length=32)] | None = Field(None, description="The student's value before training.")
+    retention: Annotated[str, Field(max_length=32)] | None = Field(None, description="student / teacher, for metrics where more is better.")
+
+
+class EvaluationResult(Model):
+    """What the evaluate stage found."""
+
+    results: Annotated[list[EvaluationRow], Field(max_length=16)] = Field(default=[], description="One row per metric.")
+    compression: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="Parameters of the teacher / parameters of the student."
+    )
+    teacher_parameters: int | None = Field(None, description="Number of the teacher's parameters.")
+    student_parameters: int | None = Field(None, description="Number of the student's parameters.")
+    rows: int | None = Field(None, description="Held-out rows that were used.")
+    passed: bool | None = Field(None, description="Whether all gates were met.")
+
+
+class Artifact(Model):
+    """One exported file or folder, as measured in its own runtime."""
+
+    name: Annotated[str, Field(max_length=63)]
+    format: Annotated[str, Field(max_length=32)]
+    quantization: Annotated[str, Field(max_length=32)]
+    uri: Annotated[str, Field(max_length=1024)] | None = Field(None, description="Where it was published; absent if it was not.")
+    digest: Annotated[str, Field(max_length=80)] | None = Field(None, description="sha256 of the file, or of the folder's list of files.")
+    size_bytes: int | None = Field(None, description="Size of the file or folder.")
+    passed: bool | None = Field(None, description="Whether its gates were met.")
+    evaluation: Annotated[list[MetricValue], Field(max_length=8)] = Field(
+        default=[], description="Measured on the held-out rows in the artifact's own runtime."
+    )
+    message: Text | None = Field(None, description="Which gate was missed.")

@@ -1,0 +1,104 @@
+"""How the student learns: objectives, their weights, and the training run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from .base import Model, NonNegativeDecimal, PositiveDecimal, Ratio, rules
+
+
+class Response(Model):
+    """Match the teacher's distribution over the next token (Hinton et al., 2015, arXiv 1503.02531)."""
+
+    divergence: Literal["forwardKL"] = Field(
+        "forwardKL", description="forwardKL: KL(teacher || student), summed over the vocabulary, mean over completion tokens."
+    )
+    temperature: PositiveDecimal = Field("2", description="Softens both sides; the loss is multiplied by its square.")
+    signal: Literal["auto", "logits", "hiddenState"] = Field(
+        "auto",
+        description="What the traces stage keeps per token, exact either way. auto: the logits if the vocabulary is not larger than the hidden size, else the hidden state.",
+    )
+    weight: NonNegativeDecimal = Field("0.5", description="Factor of this loss in the sum.")
+
+
+class HardLabel(Model):
+    """Cross-entropy against the tokens of the completion."""
+
+    weight: NonNegativeDecimal = Field("0.5", description="Factor of this loss in the sum.")
+
+
+class Objective(Model):
+    """Exactly one loss."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("has(self.response) != has(self.hardLabel)", "an objective is exactly one of 'response' or 'hardLabel'"))
+    )
+    response: Response | None = Field(None, description="Match the teacher's distribution.")
+    hard_label: HardLabel | None = Field(None, description="Match the text.")
+
+
+class Round(Model):
+    """One pass of training with a fixed mix of losses."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.objectives.filter(o, has(o.response)).size() <= 1", "a round has at most one 'response' objective"),
+            ("self.objectives.filter(o, has(o.hardLabel)).size() <= 1", "a round has at most one 'hardLabel' objective"),
+        )
+    )
+    objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)] = Field(
+        default_factory=lambda: [Objective(response=Response()), Objective(hard_label=HardLabel())],
+        description="The losses whose weighted sum is minimised.",
+        json_schema_extra={"default": [{"response": {}}, {"hardLabel": {}}]},
+    )
+
+
+class Method(Model):
+    """The rounds of training, in order; this version runs one."""
+
+    rounds: Annotated[list[Round], Field(min_length=1, max_length=1)] = Field(
+        default_factory=lambda: [Round()],
+        description="Exactly one round in this version.",
+        json_schema_extra={"default": [{"objectives": [{"response": {}}, {"hardLabel": {}}]}]},
+    )
+
+    def response(self) -> Response | None:
+        """The response objective, if the method has one."""
+        return next((o.response for o in self.rounds[0].objectives if o.response), None)
+
+    def hard_label(self) -> HardLabel | None:
+        """The hard-label objective, if the method has one."""
+        return next((o.hard_label for o in self.rounds[0].objectives if o.hard_label), None)
+
+
+class Checkpoint(Model):
+    """When the state of training is saved; it is saved on SIGTERM as well."""
+
+    every_steps: int = Field(100, ge=1, le=1000000, description="Optimizer steps between two checkpoints.")
+
+
+class Training(Model):
+    """AdamW (Loshchilov & Hutter, 2019) on one node."""
+
+    nodes: Literal[1] = Field(1, description="Training nodes; this version trains on one.")
+    global_batch_size: int = Field(32, ge=1, le=65536, description="Rows per optimizer step.")
+    micro_batch_size: int | None = Field(
+        None, ge=1, le=65536, description="Rows per forward pass; the rest is accumulated. All rows of a step at once if absent."
+    )
+    max_steps: int | None = Field(None, ge=1, le=10000000, description="Optimizer steps; takes precedence over epochs.")
+    epochs: int = Field(3, ge=1, le=10000, description="Passes over the rows, where maxSteps is absent.")
+    max_sequence_length: int = Field(1024, ge=8, le=1048576, description="Longest prompt with completion, in tokens.")
+    learning_rate: PositiveDecimal = Field("0.0003", description="Peak learning rate.")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up; linear and cosine end at 0."
+    )
+    warmup_ratio: Ratio = Field("0.03", description="Part of the steps over which the learning rate rises from 0.")
+    weight_decay: NonNegativeDecimal = Field("0.01", description="Decoupled weight decay, on matrices only.")
+    max_grad_norm: PositiveDecimal = Field("1.0", description="Gradients are scaled down to this norm.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 autocast where the GPU has it, else float32."
+    )
+    seed: int = Field(0, ge=0, le=2147483647, description="Seed of initialisation, order of rows and dropout.")
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="Checkpointing.")

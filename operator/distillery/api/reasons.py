@@ -1,0 +1,57 @@
+"""Condition types and reasons: the words that scripts and people match on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+VALIDATED: Final = "Validated"
+QUOTA_RESERVED: Final = "QuotaReserved"
+TRACES_READY: Final = "TracesReady"
+TRAINED: Final = "Trained"
+EVALUATED: Final = "Evaluated"
+EXPORTED: Final = "Exported"
+PUBLISHED: Final = "Published"
+SUSPENDED: Final = "Suspended"
+SUCCEEDED: Final = "Succeeded"
+RECONCILING: Final = "Reconciling"
+STALLED: Final = "Stalled"
+#: Every condition is set, Unknown at first, in the first pass.
+CONDITIONS: Final = (
+    VALIDATED, QUOTA_RESERVED, TRACES_READY, TRAINED, EVALUATED, EXPORTED, PUBLISHED, SUSPENDED, SUCCEEDED, RECONCILING, STALLED,
+)  # fmt: skip
+
+# -- of the job
+PENDING: Final = "Pending"
+RUNNING: Final = "Running"
+DONE: Final = "Done"
+REUSED: Final = "Reused"
+NOT_PLANNED: Final = "NotPlanned"
+INVALID_SPEC: Final = "InvalidSpec"
+NAME_CONFLICT: Final = "NameConflict"
+WAITING: Final = "Waiting"
+WAITING_FOR_QUOTA: Final = "WaitingForQuota"
+SUSPENDING: Final = "Suspending"
+BY_USER: Final = "SuspendedByUser"
+RESUMED: Final = "Resumed"
+CANCELLED: Final = "Cancelled"
+DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+BACKOFF_LIMIT_EXCEEDED: Final = "BackoffLimitExceeded"
+NO_PROGRESS: Final = "NoProgress"
+PREEMPTED: Final = "Preempted"
+FAILED: Final = "Failed"
+
+# -- of stages (StageResult.reason)
+BAD_INPUT: Final = "BadInput"
+ROWS_INVALID: Final = "RowsInvalid"
+NOT_FOUND: Final = "NotFound"
+ACCESS_DENIED: Final = "AccessDenied"
+TOKENIZER_MISMATCH: Final = "TokenizerMismatch"
+MODEL_UNREADABLE: Final = "ModelUnreadable"
+UNSUPPORTED: Final = "Unsupported"
+DOES_NOT_FIT: Final = "DoesNotFit"
+DISK_FULL: Final = "DiskFull"
+OUT_OF_MEMORY: Final = "OutOfMemory"
+QUALITY_GATE_FAILED: Final = "QualityGateFailed"
+STORE_UNAVAILABLE: Final = "StoreUnavailable"
+INTERNAL_ERROR: Final = "InternalError"
+TERMINATED: Final = "Terminated"

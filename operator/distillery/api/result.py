@@ -1,0 +1,76 @@
+"""What a stage says when it ends (its termination message) and while it runs (progress)."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from .base import Model
+from .measure import Artifact, EvaluationResult, MetricValue
+
+DONE, USER_MISTAKE, TEMPORARY, TERMINATED = 0, 64, 75, 143
+#: The kubelet keeps this many bytes of a termination message.
+LIMIT_BYTES = 4096
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(max_length=63)]
+Uri = Annotated[str, Field(max_length=1024)]
+
+
+class StageResult(Model):
+    """The termination message: bounded, since it is written by the tenant's pod."""
+
+    message: Annotated[str, Field(max_length=1024)] = Field(
+        "", description="One or two sentences for a person; on failure with the remedy."
+    )
+    reason: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")] | None = Field(None, description="CamelCase, from `reasons`.")
+    metrics: Annotated[list[MetricValue], Field(max_length=32)] = []
+    manifest: Uri | None = Field(None, description="URI of the stage's manifest.json.")
+    adopted: bool = Field(False, description="The output was already there, made by another job or run.")
+    hashes: Annotated[dict[Name, Hash], Field(max_length=16)] | None = Field(None, description="preflight: the hash of every later stage.")
+    reused: Annotated[list[Name], Field(max_length=16)] | None = Field(None, description="preflight: stages whose output is already there.")
+    evaluation: EvaluationResult | None = Field(None, description="evaluate and publish.")
+    artifact: Artifact | None = Field(None, description="export: what was made, and whether its gates were met.")
+    artifacts: Annotated[list[Artifact], Field(max_length=8)] | None = Field(None, description="publish: what was published.")
+    model_uri: Uri | None = Field(None, alias="modelURI", description="publish: the folder that from_pretrained loads.")
+    report_uri: Uri | None = Field(None, alias="reportURI", description="publish: the manifest with lineage and digests.")
+
+    def trimmed(self) -> bytes:
+        """JSON of at most LIMIT_BYTES: metrics go first, then the artifacts' metrics, then the message is cut."""
+        candidates = (
+            self,
+            self.model_copy(update={"metrics": []}),
+            self.model_copy(
+                update={"metrics": [], "artifacts": [a.model_copy(update={"evaluation": []}) for a in self.artifacts or []] or None}
+            ),
+            self.model_copy(update={"metrics": [], "artifacts": None, "evaluation": None, "message": self.message[:200]}),
+        )
+        for candidate in candidates:
+            data = json.dumps(candidate.wire(), separators=(",", ":"), ensure_ascii=False).encode()
+            if len(data) <= LIMIT_BYTES:
+                return data
+        raise ValueError(f"a stage result of {len(data)} bytes cannot be trimmed to {LIMIT_BYTES}")
+
+
+def parse_result(text: str) -> StageResult | None:
+    """The result in a termination message, or None where the text is something else (a log tail, a kernel's word)."""
+    try:
+        return StageResult.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+class Progress(Model):
+    """A report of a running stage, POSTed to the gateway at most every 5 seconds."""
+
+    stage: Name
+    hash: Annotated[str, Field(max_length=64)] = ""
+    percentage: int = Field(0, ge=0, le=100)
+    estimated_remaining_seconds: int | None = Field(None, ge=0, le=31536000)
+    done: int | None = Field(None, ge=0)
+    total: int | None = Field(None, ge=0)
+    unit: Annotated[str, Field(max_length=16)] | None = None
+    checkpoint_step: int | None = Field(None, ge=0, description="Last optimizer step that is safe in the store.")
+    metrics: Annotated[list[MetricValue], Field(max_length=16)] = []
+    message: Annotated[str, Field(max_length=256)] | None = None

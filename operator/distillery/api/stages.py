@@ -1,0 +1,135 @@
+"""Which stages a spec needs, in which order, and what each is made of.
+
+The operator plans with it and the preflight stage hashes with it, so that both speak of the same stages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .job import DistillationJobSpec
+from .measure import Export
+
+#: Raised only when the meaning of a stage's output changes: then, and only then, finished stages are run again.
+FORMATS: Mapping[str, int] = {"traces": 1, "curate": 1, "train": 1, "evaluate": 1, "export": 1, "publish": 1}
+PREFLIGHT, TRACES, CURATE, TRAIN, EVALUATE, PUBLISH = "preflight", "traces", "curate", "train", "evaluate", "publish"
+
+
+class Stage(NamedTuple):
+    """A node of the graph: `kind` is its subcommand, `needs` are the stages whose success it waits for."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...]
+    export: Export | None = None
+
+
+def planned_stages(spec: DistillationJobSpec) -> tuple[Stage, ...]:
+    """The stages of a spec in topological order."""
+    stages = [Stage(PREFLIGHT, PREFLIGHT, ())]
+
+    def after(name: str, *needs: str, kind: str = "", export: Export | None = None) -> None:
+        stages.append(Stage(name, kind or name, needs, export))
+
+    if spec.teacher.traces is None:
+        after(TRACES, PREFLIGHT)
+    after(CURATE, stages[-1].name)
+    after(TRAIN, CURATE)
+    after(EVALUATE, TRAIN)
+    exports = [f"export-{e.name}" for e in spec.exports]
+    for name, export in zip(exports, spec.exports, strict=True):
+        after(name, EVALUATE, kind="export", export=export)
+    after(PUBLISH, *(exports or [EVALUATE]))
+    return tuple(stages)
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no white space: the same value gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+_ORIGIN = {"uri", "credentials_secret_ref"}
+_UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "curate": (TRACES,),
+    "train": (TRACES, CURATE),
+    "evaluate": (TRACES, TRAIN),
+    "export": (TRACES, TRAIN),
+}
+_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "traces": ("teacher", "train", "evaluation"),
+    "curate": ("student",),
+    "train": ("student", "teacher"),
+}
+
+
+def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
+    """The part of the spec that decides a stage's output; where bytes come from is left to their digests."""
+
+    def dump(value: Any, leave_out: Any = None) -> Any:
+        return value.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=leave_out) if value is not None else None
+
+    def rows(value: Any) -> Any:
+        return dump(value, _ORIGIN)
+
+    length = {"maxSequenceLength": spec.training.max_sequence_length}
+    evaluation = dump(spec.evaluation, {"gates": True, "generation": {"batch_size"}})
+    response = spec.method.response()
+    parts: dict[str, dict[str, Any]] = {
+        TRACES: {
+            **length,
+            "model": dump(spec.teacher.model, _ORIGIN),
+            "rows": rows(spec.data.train),
+            "heldOut": rows(spec.data.evaluation),
+            "template": spec.data.chat_template,
+            "overflow": spec.data.overflow,
+            "evaluation": evaluation,
+            "signal": response.signal if response else None,
+        },
+        CURATE: {**length, "curation": dump(spec.data.curation), "template": spec.data.chat_template, "overflow": spec.data.overflow},
+        TRAIN: {
+            "student": dump(spec.student, {"model": _ORIGIN}),
+            "fromTeacher": spec.student.from_teacher is not None,
+            "method": dump(spec.method),
+            "training": dump(spec.training, {"checkpoint", "micro_batch_size"}),
+            "template": spec.data.chat_template,
+        },
+        EVALUATE: {"evaluation": evaluation},
+        "export": {"format": stage.export.format, "quantization": stage.export.quantization} if stage.export else {},
+    }
+    return parts[stage.kind]
+
+
+def stage_hashes(spec: DistillationJobSpec, digests: Mapping[str, str], owner: str) -> dict[str, str]:
+    """The hash of every stage after preflight.
+
+    `digests` holds the sha256 of each input that the spec names (teacher, traces, student, train, evaluation); `owner` is the job's
+    namespace/name/uid, since each job publishes its own folder. A stage's hash covers its part of the spec without default values,
+    the digests of its sources, the hashes of the stages it reads, and its format number. KeyError if a digest is missing.
+    """
+    hashes: dict[str, str] = {}
+    for stage in planned_stages(spec)[1:]:
+        if stage.kind == PUBLISH:
+            hashes[PUBLISH] = digest({"format": FORMATS[PUBLISH], "owner": owner, "of": dict(hashes)})
+            continue
+        upstream = {name: hashes[name] if name in hashes else digests["traces"] for name in _UPSTREAM.get(stage.kind, ())}
+        sources = {name: digests[name] for name in _SOURCES.get(stage.kind, ()) if _has_source(spec, stage.kind, name)}
+        hashes[stage.name] = digest({"format": FORMATS[stage.kind], "spec": _parts(spec, stage), "of": upstream, "from": sources})
+    return hashes
+
+
+def _has_source(spec: DistillationJobSpec, kind: str, name: str) -> bool:
+    if name == "student":
+        return spec.student.model is not None
+    if name == "evaluation":
+        return spec.data.evaluation is not None
+    if name == "teacher" and kind == TRAIN:
+        return spec.student.from_teacher is not None
+    return True

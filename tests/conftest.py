@@ -1,0 +1,80 @@
+"""Fixtures of the tests that need the kind cluster. Without one they fail, not skip: a green run has seen a real API server."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(os.environ.get("DISTILLERY_CACHE", Path.home() / ".cache/distillery"))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster: `kubeconfig` reaches it, `kubectl` runs one command against it."""
+
+    kubeconfig: Path
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """The command's standard output; CalledProcessError, with kubectl's words as a note, where it fails."""
+        command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        try:
+            return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True, timeout=300).stdout
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """The S3 server of tests/kind/s3.yaml: `endpoint` from the host, `cluster_endpoint` from pods."""
+
+    endpoint: str
+    cluster_endpoint: str
+    access_key_id: str
+    secret_access_key: str
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of the cluster that `make cluster-up` made, or that CLUSTER=existing names by KUBECONFIG."""
+    if os.environ.get("CLUSTER") == "existing":
+        return Path(os.environ["KUBECONFIG"])
+    return CACHE / f"kubeconfig-{os.environ.get('CLUSTER_NAME', 'distillery')}"
+
+
+@pytest.fixture(scope="session")
+def cluster(kubeconfig: Path) -> Cluster:
+    """A cluster whose API server answers."""
+    found = Cluster(kubeconfig)
+    try:
+        found.kubectl("get", "--raw", "/readyz", "--request-timeout=20s")
+    except (subprocess.SubprocessError, OSError) as error:
+        pytest.fail(f"no cluster answers at {kubeconfig}; run `make cluster-up`: {error}", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def object_store(cluster: Cluster) -> ObjectStore:
+    """The S3 server in the cluster; S3_ENDPOINT says where the host reaches it, if not on the port of kind-config.yaml."""
+    cluster.kubectl("-n", "distillery-s3", "rollout", "status", "deployment/s3", "--timeout=120s")
+    port = os.environ.get("S3_PORT", "19000")
+    return ObjectStore(
+        endpoint=os.environ.get("S3_ENDPOINT", f"http://127.0.0.1:{port}"),
+        cluster_endpoint="http://s3.distillery-s3:9000",
+        access_key_id="distillery",
+        secret_access_key="distillery-test-only",
+    )
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace that enforces Pod Security `restricted`, deleted afterwards (without waiting)."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
