@@ -101,11 +101,17 @@ def frozen_rule() -> dict[str, Any]:
     }
 
 
+def _column(name: str, kind: str, path: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, "jsonPath": path, **more}
+
+
+def _condition(kind: str, field: str) -> str:
+    return f'.status.conditions[?(@.type=="{kind}")].{field}'
+
+
 def distillation_job_crd() -> dict[str, Any]:
     """The CustomResourceDefinition of DistillationJob."""
     spec, status = schema_of(DistillationJobSpec), schema_of(DistillationJobStatus)
-    column = lambda name, kind, path, **more: {"name": name, "type": kind, "jsonPath": path, **more}  # noqa: E731
-    condition = lambda type_, field: f'.status.conditions[?(@.type=="{type_}")].{field}'  # noqa: E731
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -129,19 +135,19 @@ def distillation_job_crd() -> dict[str, Any]:
                     "subresources": {"status": {}},
                     "selectableFields": [{"jsonPath": ".status.phase"}, {"jsonPath": ".spec.scheduling.queueName"}],
                     "additionalPrinterColumns": [
-                        column("Phase", "string", ".status.phase"),
-                        column("Progress", "integer", ".status.progress.percentage", description="Percent of the whole job."),
-                        column(
+                        _column("Phase", "string", ".status.phase"),
+                        _column("Progress", "integer", ".status.progress.percentage", description="Percent of the whole job."),
+                        _column(
                             "Retention",
                             "string",
                             '.status.evaluation.results[?(@.metric=="retention")].student',
                             description="Student / teacher.",
                         ),
-                        column("Succeeded", "string", condition("Succeeded", "status")),
-                        column("Age", "date", ".metadata.creationTimestamp"),
-                        column("Reason", "string", condition("Succeeded", "reason"), priority=1),
-                        column("Queue", "string", ".spec.scheduling.queueName", priority=1),
-                        column("Model", "string", ".status.modelURI", priority=1),
+                        _column("Succeeded", "string", _condition("Succeeded", "status")),
+                        _column("Age", "date", ".metadata.creationTimestamp"),
+                        _column("Reason", "string", _condition("Succeeded", "reason"), priority=1),
+                        _column("Queue", "string", ".spec.scheduling.queueName", priority=1),
+                        _column("Model", "string", ".status.modelURI", priority=1),
                     ],
                     "schema": {
                         "openAPIV3Schema": {

@@ -25,7 +25,7 @@ class StageResult(Model):
         "", description="One or two sentences for a person; on failure with the remedy."
     )
     reason: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")] | None = Field(None, description="CamelCase, from `reasons`.")
-    metrics: Annotated[list[MetricValue], Field(max_length=32)] = []
+    metrics: Annotated[list[MetricValue], Field(max_length=32)] = Field(default=[])
     manifest: Uri | None = Field(None, description="URI of the stage's manifest.json.")
     adopted: bool = Field(False, description="The output was already there, made by another job or run.")
     hashes: Annotated[dict[Name, Hash], Field(max_length=16)] | None = Field(None, description="preflight: the hash of every later stage.")
@@ -72,5 +72,5 @@ class Progress(Model):
     total: int | None = Field(None, ge=0)
     unit: Annotated[str, Field(max_length=16)] | None = None
     checkpoint_step: int | None = Field(None, ge=0, description="Last optimizer step that is safe in the store.")
-    metrics: Annotated[list[MetricValue], Field(max_length=16)] = []
+    metrics: Annotated[list[MetricValue], Field(max_length=16)] = Field(default=[])
     message: Annotated[str, Field(max_length=256)] | None = None
