@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 MANAGED_BY = ("app.kubernetes.io/managed-by", "distillery")
 #: On every child: the name of its DistillationJob.
 JOB_LABEL = "distillery.dev/job"
+#: On every child Pod and Job: the uid of its DistillationJob, which tells pods of a deleted namesake apart.
+UID_LABEL = "distillery.dev/uid"
 #: The audience of the ServiceAccount tokens that the gateway takes; stage pods and the operator mount one each.
 GATEWAY_AUDIENCE = "distillery-gateway"
 

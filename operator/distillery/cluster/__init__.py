@@ -78,7 +78,7 @@ class Cluster(Protocol):
         """The DistillationJob as it is now (a quorum read). NotFound."""
 
     async def children(self, namespace: str, name: str, uid: str) -> Children:
-        """Jobs with label distillery.dev/job=<name> whose controller has this uid, and the Pods of those Jobs, as they are now."""
+        """Jobs with label distillery.dev/job=<name> whose controller has this uid, and Pods with label distillery.dev/uid=<uid>, as they are now."""
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
         """A ConfigMap or Job by name, whoever owns it. NotFound."""
@@ -93,7 +93,7 @@ class Cluster(Protocol):
         """Delete the batch/v1 Job of this uid, in the foreground: it stays until its pods are gone. NotFound, Conflict (another uid)."""
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
-        """Merge-patch the status of a DistillationJob at exactly this resourceVersion. None removes a field. Conflict, NotFound, Invalid."""
+        """Merge-patch the status of a DistillationJob of this resourceVersion; None removes a field. Conflict, NotFound, Invalid."""
 
     async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
         """Delete the DistillationJob of this uid (ttlSecondsAfterFinished); its children are collected. NotFound, Conflict."""
