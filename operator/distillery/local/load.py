@@ -1,0 +1,75 @@
+"""From a manifest file to a job whose URIs are folders of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from distillery.api.base import API_VERSION
+from distillery.api.job import DistillationJobSpec, FrozenJob
+from distillery.api.stages import digest
+
+
+class BadManifest(Exception):
+    """The manifest cannot be run; the text names file, field, value and remedy."""
+
+
+def load_job(path: Path, root: Path, store: Path) -> FrozenJob:
+    """The job in the file at `path`, with s3:// and pvc:// mapped to folders.
+
+    A bucket or claim is a folder of that name: an input is looked for below `root`, then below `store`; output goes below `store`.
+    The uid is made from the content, so that running the same file again resumes. BadManifest where it cannot be run.
+    """
+    manifest = _manifest(path)
+    name = str(manifest.get("metadata", {}).get("name", ""))
+    namespace = str(manifest.get("metadata", {}).get("namespace", "local"))
+    try:
+        spec = DistillationJobSpec.model_validate(manifest.get("spec"))
+    except ValidationError as error:
+        raise BadManifest(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from error
+    local = DistillationJobSpec.model_validate(_mapped(spec.wire(), root.resolve(), store.resolve()))
+    uid = digest({"namespace": namespace, "name": name, "spec": spec.wire()})[:36]
+    try:
+        return FrozenJob(namespace=namespace, name=name, uid=uid, spec=local)
+    except ValidationError as error:
+        raise BadManifest(f"{path}: metadata: " + "; ".join(_sentence(e) for e in error.errors())) from error
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        documents = [d for d in yaml.safe_load_all(path.read_text()) if isinstance(d, dict) and d.get("kind") == "DistillationJob"]
+    except OSError as error:
+        raise BadManifest(f"{path}: {error.strerror}; give the path of a DistillationJob manifest") from error
+    except yaml.YAMLError as error:
+        raise BadManifest(f"{path}: not YAML: {error}") from error
+    if len(documents) != 1:
+        raise BadManifest(f"{path}: holds {len(documents)} DistillationJobs; give a file with exactly one")
+    if documents[0].get("apiVersion") != API_VERSION:
+        raise BadManifest(f"{path}: apiVersion is {documents[0].get('apiVersion')!r}; write {API_VERSION}")
+    return documents[0]
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in ("spec", *error["loc"]))
+    return f"{where}: {error['msg']}" + (f" (got {error['input']!r})" if not isinstance(error["input"], dict | list) else "")
+
+
+def _mapped(value: Any, root: Path, store: Path, key: str = "") -> Any:
+    """A copy of the spec in which every uri is a file:// URI (hf:// stays) and no Secret is asked for."""
+    if isinstance(value, dict):
+        return {
+            k: _mapped(v, root, store, "output" if k == "output" else key or "") for k, v in value.items() if k != "credentialsSecretRef"
+        }
+    if isinstance(value, list):
+        return [_mapped(v, root, store, key) for v in value]
+    if isinstance(value, str) and value.startswith(("s3://", "pvc://")):
+        parts = urlsplit(value)
+        below = Path(parts.netloc) / parts.path.lstrip("/")
+        return f"file://{store / below}" if key == "output" or not (root / below).exists() else f"file://{root / below}"
+    if isinstance(value, str) and value.startswith("file://") and not value.startswith("file:///"):
+        return f"file://{(root / value.removeprefix('file://')).resolve()}"
+    return value

@@ -1,0 +1,79 @@
+"""What a person sees of a job: a bar per stage while it runs, tables at its end. Drawn with rich from the job's status."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from distillery.api.measure import Artifact, EvaluationResult
+from distillery.api.status import DistillationJobStatus, StageStatus
+
+_COLOURS = {"Succeeded": "green", "Reused": "green", "Failed": "red", "Running": "cyan", "Waiting": "yellow", "Suspended": "yellow"}
+
+
+def stages_table(status: DistillationJobStatus) -> Table:
+    """One row per stage: name, state, bar, what it says."""
+    table = Table.grid(padding=(0, 2))
+    for stage in status.stages:
+        state = Text(stage.state, style=_COLOURS.get(stage.state, "dim"))
+        table.add_row(
+            stage.name,
+            state,
+            ProgressBar(total=100, completed=_percentage(stage), width=30),
+            Text(_saying(stage), overflow="ellipsis", no_wrap=True),
+        )
+    return table
+
+
+def _percentage(stage: StageStatus) -> int:
+    if stage.state in ("Succeeded", "Reused"):
+        return 100
+    return stage.progress.percentage if stage.progress else 0
+
+
+def _saying(stage: StageStatus) -> str:
+    parts = []
+    if stage.state == "Running" and stage.progress and stage.progress.total:
+        parts.append(f"{stage.progress.done}/{stage.progress.total} {stage.progress.unit or ''}".strip())
+        parts.extend(f"{m.name} {m.value}" for m in stage.metrics[:2])
+        if stage.progress.estimated_remaining_seconds is not None:
+            parts.append(f"{stage.progress.estimated_remaining_seconds} s left")
+    if stage.message:
+        parts.append(stage.message)
+    return " · ".join(parts)
+
+
+def results(status: DistillationJobStatus) -> RenderableType:
+    """The tables of a finished job: quality, exports, URIs."""
+    parts: list[RenderableType] = []
+    if status.evaluation:
+        parts.append(_quality(status.evaluation))
+    if status.artifacts:
+        parts.append(_exports(status.artifacts))
+    uris = [f"{label}  {uri}" for label, uri in (("model ", status.model_uri), ("report", status.report_uri)) if uri]
+    parts.extend(Text(line) for line in uris)
+    return Group(*parts)
+
+
+def _quality(evaluation: EvaluationResult) -> Table:
+    table = Table(title=f"Quality on {evaluation.rows or '?'} held-out rows")
+    for header in ("", "teacher", "student", "untrained", "retention"):
+        table.add_column(header, justify="left" if not header else "right")
+    for row in evaluation.results:
+        table.add_row(row.metric, *(value or "-" for value in (row.teacher, row.student, row.baseline, row.retention)))
+    count = [f"{n / 1e6:.2f} M" if n else "-" for n in (evaluation.teacher_parameters, evaluation.student_parameters)]
+    table.add_row("parameters", *count, count[1], f"{evaluation.compression}x smaller" if evaluation.compression else "")
+    return table
+
+
+def _exports(artifacts: list[Artifact]) -> Table:
+    table = Table(title="Exports, each measured in its own runtime")
+    for header in ("name", "format", "size", "quality", "uri"):
+        table.add_column(header, overflow="fold")
+    for a in artifacts:
+        size = f"{a.size_bytes / 1e6:.2f} MB" if a.size_bytes is not None else "-"
+        quality = ", ".join(f"{m.name} {m.value}" for m in a.evaluation)
+        table.add_row(a.name, f"{a.format} {a.quantization}", size, quality, a.uri or f"withheld: {a.message or 'not published'}")
+    return table

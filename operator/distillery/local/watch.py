@@ -1,0 +1,45 @@
+"""`kubectl get dj NAME --watch -o json | distill watch`: progress bars of a job on a cluster, its tables at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+
+from distillery.api.reasons import SUCCEEDED
+from distillery.api.status import DistillationJobStatus
+
+from .view import results, stages_table
+
+
+def objects(stream: TextIO) -> Iterator[dict[str, Any]]:
+    """The JSON objects that kubectl prints one after the other, each as soon as it is whole."""
+    buffer, decoder = "", json.JSONDecoder()
+    for line in stream:
+        buffer += line
+        if line.rstrip() != "}":  # kubectl indents: only an object's end stands at the line's start
+            continue
+        value, end = decoder.raw_decode(buffer.lstrip())
+        buffer = buffer.lstrip()[end:]
+        yield value
+
+
+def watch(stream: TextIO, console: Console) -> int:
+    """Draw until the job has ended; 0 if it succeeded, 1 if it failed, 2 if the stream ended first."""
+    status, ended = DistillationJobStatus(), None
+    with Live(console=console, refresh_per_second=4) as live:
+        for item in objects(stream):
+            status = DistillationJobStatus.model_validate(item.get("status", {}))
+            live.update(stages_table(status))
+            ended = next((c for c in status.conditions if c.type == SUCCEEDED and c.status != "Unknown"), None)
+            if ended:
+                break
+    console.print(results(status))
+    if ended is None:
+        console.print("the stream ended before the job did: run the command again")
+        return 2
+    console.print(f"{ended.type}={ended.status}  {ended.reason}: {ended.message}")
+    return 0 if ended.status == "True" else 1
