@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,9 +140,9 @@ def fake_gpu(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def team(cluster: Cluster, namespace: str, object_store: ObjectStore, inputs: str) -> Iterator[Team]:
+def team(cluster: Cluster, namespace: str, object_store: ObjectStore, inputs: str) -> Team:
     """A team with its own namespace and its own output folder."""
-    yield make_team(cluster, namespace, object_store, inputs)
+    return make_team(cluster, namespace, object_store, inputs)
 
 
 def make_team(cluster: Cluster, namespace: str, object_store: ObjectStore, inputs: str) -> Team:
