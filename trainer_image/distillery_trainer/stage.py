@@ -1,0 +1,201 @@
+"""The border of a stage: reads the frozen job, adopts or runs and commits, and ends with a result and an exit code.
+
+A stage module has `run(context) -> Outcome`, and where something outside the hash decides the end (gates, links), also
+`conclude(context, manifest) -> StageResult`, called after the commit and after an adoption alike. A module with STOPS_ITSELF = True
+looks at `context.stopping` and raises Stopped when its state is safe; the others are interrupted where they are.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from distillery.api import reasons
+from distillery.api.job import FrozenJob
+from distillery.api.result import DONE, TERMINATED, USER_MISTAKE, StageResult
+from distillery.api.stages import FORMATS, PREFLIGHT, TRACES
+
+from . import commit
+from .errors import StageError, Stopped
+from .manifest import Creator, Manifest
+from .progress import Reporter, metric_values
+from .stores import Source, Store, open_source, open_store
+
+__all__ = ["Outcome", "StageContext", "StageError", "Stopped", "execute"]
+log = logging.getLogger(__name__)
+MODULES = {"export": "export_stage"}
+INTERNAL = 1
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything that a stage may touch."""
+
+    job: FrozenJob
+    stage: str
+    kind: str
+    hash: str
+    inputs: Mapping[str, str]
+    output: Store
+    work: Path
+    progress: Reporter
+    stopping: threading.Event
+
+    def folder(self, stage: str | None = None) -> str:
+        """Path in the output store of this stage's folder, or of an earlier one's."""
+        name = stage or self.stage
+        return f"stages/{name}-{self.hash if name == self.stage else self.inputs[name]}"
+
+    @property
+    def work_folder(self) -> str:
+        """Path in the output store for what outlives a pod but is no result: checkpoints, shards done so far. Deleted after the commit."""
+        return f"{self.folder()}/work/{self.job.uid}"
+
+    def source(self, stage: str) -> tuple[Source, str]:
+        """The store and the folder in it of an earlier stage; traces that the spec names may lie in another store."""
+        given = self.job.spec.teacher.traces
+        if stage == TRACES and given is not None:
+            return open_source(given.uri.removesuffix("/manifest.json"), "traces"), ""
+        return self.output, self.folder(stage)
+
+    def manifest(self, stage: str) -> Manifest:
+        """The manifest of an earlier stage. Missing if it is not there (any more)."""
+        return commit.read_manifest(*self.source(stage))
+
+    def fetch(self, stage: str, *names: str) -> Path:
+        """A local folder with the files of an earlier stage that match `names` (shell patterns; all without any), each verified."""
+        source, folder = self.source(stage)
+        return commit.fetch(source, folder, commit.read_manifest(source, folder), self.work / "inputs" / stage, *names)
+
+
+@dataclass
+class Outcome:
+    """What a stage made: a local folder to commit (None: nothing, as in preflight) and what to say about it."""
+
+    files: Path | None
+    result: StageResult
+    lineage: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def execute(kind: str, stage: str, stage_hash: str, inputs: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> int:
+    """Run one stage from its environment; writes the termination message and returns the exit code."""
+    work = Path(environment.get("DISTILLERY_WORK", "/work"))
+    progress = Reporter(stage, stage_hash, environment)
+    stopping = threading.Event()
+    try:
+        module = _module(kind, stopping)
+        job = _load_job(Path(environment.get("DISTILLERY_JOB", "/etc/distillery/job.json")))
+        output = open_store(job.spec.output.uri, "output", environment)
+        result, code = _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping), module), DONE
+    except StageError as error:
+        log.error("%s: %s", error.reason, error.message)
+        base = error.result or StageResult()
+        result, code = base.model_copy(update={"reason": error.reason, "message": error.message[:1024]}), error.code
+    except Stopped as stop:
+        log.info("stopped: %s", stop)
+        result, code = StageResult(reason=reasons.TERMINATED, message=str(stop)[:1024]), TERMINATED
+    except Exception as error:
+        log.exception("stage %s failed", stage)
+        result, code = _diagnosed(error, stage, work)
+    progress.close()
+    _tell(result, Path(environment.get("DISTILLERY_RESULT", "/dev/termination-log")))
+    return code
+
+
+def _module(kind: str, stopping: threading.Event) -> ModuleType:
+    """Import a stage's module with SIGTERM already caught: the imports take seconds."""
+    stops_itself = False
+
+    def stop(number: int, frame: object) -> None:
+        already = stopping.is_set()
+        stopping.set()
+        if not stops_itself and not already:
+            raise Stopped("SIGTERM; the stage starts again from its last safe state")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    module = importlib.import_module(f"distillery_trainer.{MODULES.get(kind, kind)}")
+    stops_itself = getattr(module, "STOPS_ITSELF", False)
+    return module
+
+
+def _load_job(path: Path) -> FrozenJob:
+    try:
+        return FrozenJob.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StageError(reasons.BAD_INPUT, f"{path}: the frozen job cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field_name = ".".join(str(part) for part in first["loc"])
+        raise StageError(reasons.INVALID_SPEC, f"{path}: {field_name}: {first['msg']}") from error
+
+
+def _perform(context: StageContext, module: ModuleType) -> StageResult:
+    context.work.mkdir(parents=True, exist_ok=True)
+    manifest = None if context.kind == PREFLIGHT else commit.find(context.output, context.folder())
+    adopted = manifest is not None
+    if manifest is None:
+        outcome: Outcome = module.run(context)
+        said = outcome.result if outcome.result.metrics else _with_metrics(outcome)
+        if outcome.files is None:
+            return said
+        draft = Manifest(
+            stage=context.stage,
+            hash=context.hash,
+            format=FORMATS[context.kind],
+            root="",
+            files=(),
+            counts=outcome.counts,
+            metrics=outcome.metrics,
+            lineage=outcome.lineage,
+            created_by=Creator(namespace=context.job.namespace, job=context.job.name, uid=context.job.uid),
+            result=said,
+        )
+        manifest, adopted = commit.commit(context.output, context.folder(), outcome.files, draft)
+        context.output.delete(context.work_folder)
+    result: StageResult = module.conclude(context, manifest) if hasattr(module, "conclude") else manifest.result
+    return result.model_copy(update={"adopted": adopted, "manifest": context.output.uri(f"{context.folder()}/manifest.json")})
+
+
+def _with_metrics(outcome: Outcome) -> StageResult:
+    """The result with the outcome's metrics in it."""
+    return outcome.result.model_copy(update={"metrics": metric_values(outcome.metrics, 32)})
+
+
+def _diagnosed(error: Exception, stage: str, work: Path) -> tuple[StageResult, int]:
+    """What a library's exception means to the user, where that is known; else a bug, told as one."""
+    text = f"{type(error).__name__}: {error}".strip()
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left on device" in text or "os error 28" in text:
+        where = getattr(error, "filename", None) or work
+        message = f"no space left at {where}: raise limits.ephemeral-storage of stage {stage!r}, or give its node a larger disk"
+        return StageResult(reason=reasons.DISK_FULL, message=message), USER_MISTAKE
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in text or "can't allocate memory" in text:
+        message = (
+            f"stage {stage!r} ran out of memory: lower training.microBatchSize, training.maxSequenceLength or"
+            f" evaluation.generation.batchSize, or raise its limits ({text[:300]})"
+        )
+        return StageResult(reason=reasons.OUT_OF_MEMORY, message=message), USER_MISTAKE
+    message = f"{text[:800]} (a fault of the program: the traceback is in the pod's log)"
+    return StageResult(reason=reasons.INTERNAL_ERROR, message=message), INTERNAL
+
+
+def _tell(result: StageResult, path: Path) -> None:
+    log.info("%s", result.message or result.reason or "done")
+    try:
+        path.write_bytes(result.trimmed())
+    except OSError as error:
+        log.warning("the result could not be written to %s: %s", path, error.strerror)
