@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from .base import GROUP, VERSION
 from .job import FROZEN, DistillationJobSpec
+from .rules import VALIDATIONS
 from .status import DistillationJobStatus
 
 _KEPT = {
@@ -44,7 +45,7 @@ def _structural(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
         rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
         if len(options) == 1:
             return {**_structural({**options[0], **rest}, defs), _ABSENT: True}
-        return {"x-kubernetes-int-or-string": True, **{k: v for k, v in rest.items() if k == "description"}}
+        return _int_or_string(options, rest)
     if "const" in node:
         node = {**node, "enum": [node["const"]]}
     out = {k: v for k, v in node.items() if k in _KEPT or k.startswith("x-kubernetes-")}
@@ -64,24 +65,23 @@ def _structural(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     return _with_object_default(out)
 
 
+def _int_or_string(options: list[dict[str, Any]], rest: dict[str, Any]) -> dict[str, Any]:
+    """A quantity: its rule speaks of a string, and CEL can write the number as one."""
+    text = next(o for o in options if o.get("type") == "string")
+    rules = [{**r, "rule": r["rule"].replace("self.matches", "string(self).matches")} for r in rest[VALIDATIONS]]
+    return {"x-kubernetes-int-or-string": True, "maxLength": text["maxLength"], VALIDATIONS: rules}
+
+
 def _with_object_default(node: dict[str, Any]) -> dict[str, Any]:
-    """Where every property of an object is optional and the model defaults the object, `{}` lets the properties' own defaults apply."""
+    """Where the model defaults an object that holds defaults, `{}` lets those apply. Empty lists and maps are no defaults: what the
+    user did not write stays away from `kubectl get -o yaml` and from GitOps diffs."""
     for child in node.get("properties", {}).values():
         may_be_absent = child.pop(_ABSENT, False)
-        if (
-            not may_be_absent
-            and child.get("type") == "object"
-            and "properties" in child
-            and not child.get("required")
-            and not _union(child)
-        ):
+        if child.get("default") in ([], {}):
+            del child["default"]
+        if not may_be_absent and not child.get("required") and any("default" in p for p in child.get("properties", {}).values()):
             child.setdefault("default", {})
     return node
-
-
-def _union(node: dict[str, Any]) -> bool:
-    """Objects of which exactly one field must be set have no default."""
-    return any("exactly one" in v["message"] for v in node.get("x-kubernetes-validations", []))
 
 
 def frozen_rule() -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from .base import LocalRef, Model, ObjectName, OutputURI, rules
+from .base import LocalRef, Model, ObjectName, OutputURI
 from .data import Data
 from .measure import Evaluation, Export
 from .method import Method, Training
+from .rules import VALIDATIONS, Rule
 from .scheduling import Scheduling
+from .spec_rules import SPEC_RULES
 from .student import Student
 from .teacher import Teacher
 
@@ -33,36 +35,7 @@ MUTABLE = ("suspend", "cancel", "activeDeadlineSeconds", "ttlSecondsAfterFinishe
 class DistillationJobSpec(Model):
     """What to distil, from whom, how, and where the result goes. Teacher, student, prompts and output are enough."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "!has(self.student.fromTeacher) || has(self.teacher.model)",
-                "student.fromTeacher needs the teacher's weights: give teacher.model, or use student.model or student.scratch with teacher.traces",
-            ),
-            (
-                "has(self.teacher.traces) || (has(self.data) && has(self.data.train))",
-                "data.train is required: name the rows that the student learns from (only teacher.traces brings its own)",
-            ),
-            (
-                "!has(self.teacher.traces) || !has(self.data) || !(has(self.data.train) || has(self.data.evaluation))",
-                "teacher.traces holds its own rows: remove data.train and data.evaluation",
-            ),
-            (
-                "!has(self.exports) || self.exports.all(e, size(e.gates) == 0 || e.gates.all(g, g.metric != 'labelAccuracy')) || has(self.teacher.traces)"
-                " || (has(self.data.evaluation) && has(self.data.evaluation.answer))",
-                "an export gate on labelAccuracy needs data.evaluation.answer, which says where the true answer stands",
-            ),
-            (
-                "self.evaluation.gates.all(g, g.metric != 'labelAccuracy') || has(self.teacher.traces)"
-                " || (has(self.data.evaluation) && has(self.data.evaluation.answer))",
-                "an evaluation gate on labelAccuracy needs data.evaluation.answer, which says where the true answer stands",
-            ),
-            (
-                "!has(self.training.microBatchSize) || self.training.globalBatchSize % self.training.microBatchSize == 0",
-                "training.globalBatchSize must be a multiple of microBatchSize",
-            ),
-        )
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = SPEC_RULES
     teacher: Teacher = Field(description="Who teaches: exactly one of model or traces.")
     student: Student = Field(description="Who learns: exactly one of model, fromTeacher or scratch; optionally with lora.")
     data: Data = Field(default_factory=Data, description="Training rows, held-out rows, template, filters.")
@@ -80,7 +53,9 @@ class DistillationJobSpec(Model):
     cancel: bool = Field(
         False,
         description="true ends the job for good.",
-        json_schema_extra=rules(("!oldSelf || self", "a cancelled job stays cancelled: create a new one to run again")),
+        json_schema_extra={
+            VALIDATIONS: [{"rule": "!oldSelf || self", "message": "a cancelled job stays cancelled: create a new one to run again"}]
+        },
     )
     active_deadline_seconds: int | None = Field(
         None, ge=1, le=31536000, description="Most seconds of work; time spent suspended or waiting for quota does not count."

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from .base import Model, NonNegativeDecimal, ShortName, Text, rules
+from .base import Model, NonNegativeDecimal, ShortName, Text, number
+from .rules import Rule
 from .scheduling import StageScheduling
 
 Metric = Literal["exactMatch", "labelAccuracy", "retention", "teacherKL", "top1Agreement", "perplexity"]
 ArtifactMetric = Literal["exactMatch", "labelAccuracy", "retention", "agreement"]
-Bound = ("has(self.min) || has(self.max)", "a gate needs 'min', 'max' or both")
+#: What each format can hold.
+QUANTIZATIONS = {"gguf": ("f16", "q8_0", "q4_0"), "onnx": ("fp32", "int8"), "safetensors": ("fp32", "bf16")}
+_BOUNDS = (
+    Rule(
+        "has(self.min) || has(self.max)",
+        "a gate needs 'min', 'max' or both: without a bound it checks nothing",
+        lambda m: m.min is not None or m.max is not None,
+    ),
+    Rule(
+        "!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)",
+        "min is larger than max, so nothing can pass: swap them",
+        lambda m: m.min is None or m.max is None or number(m.min) <= number(m.max),
+    ),
+    Rule(
+        "self.metric in ['teacherKL', 'perplexity', 'retention'] || !has(self.min) || double(self.min) <= 1.0",
+        'min is a part of 1, so nothing above 1 can pass: write "0.95" for 95 %',
+        lambda m: m.metric in ("teacherKL", "perplexity", "retention") or m.min is None or number(m.min) <= 1,
+    ),
+    Rule(
+        "self.metric != 'retention' || !has(self.min) || double(self.min) <= 2.0",
+        "retention is the student's score divided by the teacher's: write \"0.95\" for 95 %",
+        lambda m: m.metric != "retention" or m.min is None or number(m.min) <= 2,
+    ),
+)
 
 
 class Generation(Model):
@@ -24,7 +48,7 @@ class Generation(Model):
 class Gate(Model):
     """A bound that the student must meet before anything is exported."""
 
-    model_config = ConfigDict(json_schema_extra=rules(Bound))
+    RULES: ClassVar[tuple[Rule, ...]] = _BOUNDS
     metric: Metric = Field(
         description="exactMatch, labelAccuracy, retention (student's score divided by the teacher's), teacherKL (nats per token), top1Agreement or perplexity."
     )
@@ -35,7 +59,7 @@ class Gate(Model):
 class ArtifactGate(Model):
     """A bound that one artifact must meet, measured in its own runtime, before it is published."""
 
-    model_config = ConfigDict(json_schema_extra=rules(Bound))
+    RULES: ClassVar[tuple[Rule, ...]] = _BOUNDS
     metric: ArtifactMetric = Field(
         description="exactMatch or labelAccuracy of the artifact's own answers, retention (its score divided by the teacher's), or agreement (part of rows answered as the unquantized student answers them)."
     )
@@ -53,16 +77,18 @@ class Evaluation(Model):
     )
 
 
+def _takes(kind: str, quantizations: tuple[str, ...]) -> Rule:
+    return Rule(
+        f"self.format != '{kind}' || self.quantization in {list(quantizations)}",
+        f"format {kind} takes quantization {', '.join(quantizations[:-1])} or {quantizations[-1]}",
+        lambda m: m.format != kind or m.quantization in quantizations,
+    )
+
+
 class Export(StageScheduling):
     """One artifact for one kind of target."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("self.format != 'gguf' || self.quantization in ['f16', 'q8_0', 'q4_0']", "format gguf takes quantization f16, q8_0 or q4_0"),
-            ("self.format != 'onnx' || self.quantization in ['fp32', 'int8']", "format onnx takes quantization fp32 or int8"),
-            ("self.format != 'safetensors' || self.quantization in ['fp32', 'bf16']", "format safetensors takes quantization fp32 or bf16"),
-        )
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (*StageScheduling.RULES, *(_takes(*pair) for pair in QUANTIZATIONS.items()))
     name: ShortName = Field(description="Name of the artifact, unique in the job.")
     format: Literal["gguf", "onnx", "safetensors"] = Field(
         description="gguf (llama.cpp), onnx (ONNX Runtime) or safetensors (Hugging Face)."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from .base import Model, NonNegativeDecimal, PositiveDecimal, Ratio, rules
+from .base import Model, NonNegativeDecimal, PositiveDecimal, Ratio, number
+from .rules import Rule
 
 
 class Response(Model):
@@ -32,8 +33,12 @@ class HardLabel(Model):
 class Objective(Model):
     """Exactly one loss."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(("has(self.response) != has(self.hardLabel)", "an objective is exactly one of 'response' or 'hardLabel'"))
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.response) != has(self.hardLabel)",
+            "an objective is exactly one of 'response' or 'hardLabel': make two objectives of two losses",
+            lambda m: (m.response is None) != (m.hard_label is None),
+        ),
     )
     response: Response | None = Field(None, description="Match the teacher's distribution.")
     hard_label: HardLabel | None = Field(None, description="Match the text.")
@@ -42,11 +47,23 @@ class Objective(Model):
 class Round(Model):
     """One pass of training with a fixed mix of losses."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("self.objectives.filter(o, has(o.response)).size() <= 1", "a round has at most one 'response' objective"),
-            ("self.objectives.filter(o, has(o.hardLabel)).size() <= 1", "a round has at most one 'hardLabel' objective"),
-        )
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.objectives.filter(o, has(o.response)).size() <= 1",
+            "objectives hold at most one 'response': remove the other",
+            lambda m: sum(o.response is not None for o in m.objectives) <= 1,
+        ),
+        Rule(
+            "self.objectives.filter(o, has(o.hardLabel)).size() <= 1",
+            "objectives hold at most one 'hardLabel': remove the other",
+            lambda m: sum(o.hard_label is not None for o in m.objectives) <= 1,
+        ),
+        Rule(
+            "self.objectives.exists(o, (has(o.response) && (!has(o.response.weight) || double(o.response.weight) > 0.0))"
+            " || (has(o.hardLabel) && (!has(o.hardLabel.weight) || double(o.hardLabel.weight) > 0.0)))",
+            "all weights are 0, so there is nothing to minimise: give one objective a weight above 0",
+            lambda m: any(number(loss.weight) > 0 for o in m.objectives for loss in (o.response, o.hard_label) if loss),
+        ),
     )
     objectives: Annotated[list[Objective], Field(min_length=1, max_length=4)] = Field(
         default_factory=lambda: [Objective(response=Response()), Objective(hard_label=HardLabel())],

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
+from .affinity import Affinity
 from .base import DnsLabel, LocalRef, Model, ObjectName
+from .rules import Rule, Spelling
 
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$", max_length=24)]
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+Quantity = Annotated[
+    Annotated[str, StringConstraints(max_length=24)] | int,
+    Spelling(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$", "must be a quantity, for example 500m, 2 or 16Gi"),
+]
+LabelValue = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    Spelling(
+        r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        "must be a label's value: letters, digits, '-', '_' and '.', first and last a letter or digit",
+    ),
+]
 ResourceName = Annotated[str, StringConstraints(max_length=253)]
-INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+_KEY = r"^([a-z0-9][-a-z0-9.]{0,251}/)?[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$"
+
+
+def _whole(quantity: str | int) -> bool:
+    return re.fullmatch("[0-9]+", str(quantity)) is not None
 
 
 class Resources(Model):
     """As a container's resources; GPUs are asked for by limits, for example nvidia.com/gpu: 1."""
 
-    requests: dict[ResourceName, Quantity | int] = Field(default={}, max_length=16, description="What is reserved.")
-    limits: dict[ResourceName, Quantity | int] = Field(
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.requests) || self.requests.all(k, !k.contains('/') || (has(self.limits) && k in self.limits))",
+            "an extended resource, for example nvidia.com/gpu, goes under 'limits'",
+            lambda m: all("/" not in name or name in m.limits for name in m.requests),
+        ),
+        Rule(
+            "!has(self.limits) || self.limits.all(k, !k.contains('/') || string(self.limits[k]).matches('^[0-9]+$'))",
+            "an extended resource, for example nvidia.com/gpu, is asked for in whole numbers",
+            lambda m: all("/" not in name or _whole(quantity) for name, quantity in m.limits.items()),
+        ),
+    )
+    requests: dict[ResourceName, Quantity] = Field(
+        default={}, max_length=16, description="What is reserved, for example cpu: 4, memory: 16Gi."
+    )
+    limits: dict[ResourceName, Quantity] = Field(
         default={}, max_length=16, description="What is never exceeded; extended resources go here."
     )
 
@@ -26,6 +57,23 @@ class Resources(Model):
 class Toleration(Model):
     """As a pod's toleration."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            "a toleration without 'key' tolerates every taint: say so with operator: Exists, or give 'key'",
+            lambda m: m.key is not None or m.operator == "Exists",
+        ),
+        Rule(
+            "!has(self.value) || !has(self.operator) || self.operator != 'Exists'",
+            "operator Exists compares no value: remove 'value', or use operator Equal",
+            lambda m: m.value is None or m.operator != "Exists",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds works with effect NoExecute alone",
+            lambda m: m.toleration_seconds is None or m.effect == "NoExecute",
+        ),
+    )
     key: Annotated[str, Field(max_length=317)] | None = Field(None, description="Taint key; absent with operator Exists means every taint.")
     operator: Literal["Exists", "Equal"] | None = Field(None, description="Equal (default) compares value, Exists does not.")
     value: LabelValue | None = Field(None, description="Taint value.")
@@ -38,12 +86,17 @@ class Toleration(Model):
 class StageScheduling(Model):
     """Pod fields of one stage."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.matches(r'{_KEY}'))",
+            "nodeSelector's keys are names of labels, for example kubernetes.io/arch",
+            lambda m: all(re.fullmatch(_KEY, key) for key in m.node_selector),
+        ),
+    )
     resources: Resources = Field(default_factory=Resources, description="Resources of the stage's container.")
     node_selector: dict[ResourceName, LabelValue] = Field(default={}, max_length=16, description="Labels that the node must have.")
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field(default=[], description="Taints that the pod tolerates.")
-    affinity: dict[str, Any] | None = Field(
-        None, description="As a pod's affinity.", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    affinity: Affinity | None = Field(None, description="As a pod's affinity.")
 
 
 class Stages(Model):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from .base import DataURI, LocalRef, Model, ModelURI, NonNegativeDecimal, rules
+from .base import DataURI, LocalRef, Model, ModelURI, NonNegativeDecimal
+from .rules import Rule
 
 
 class Sampling(Model):
@@ -45,10 +46,12 @@ class TeacherTraces(Model):
 class Teacher(Model):
     """Exactly one kind of teacher."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("has(self.model) != has(self.traces)", "teacher needs exactly one of 'model' (open weights) or 'traces' (made before)")
-        )
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.model) != has(self.traces)",
+            "needs exactly one of 'model' (open weights) or 'traces' (made before): give one, remove the other",
+            lambda m: (m.model is None) != (m.traces is None),
+        ),
     )
     model: TeacherModel | None = Field(None, description="Open weights, loaded by pods of this job (white box).")
     traces: TeacherTraces | None = Field(None, description="Traces made before: no teacher is loaded, nothing is generated again.")

@@ -1,0 +1,63 @@
+"""The rules that join parts of a spec: what the teacher brings, what gates and formats need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .rules import Rule
+
+
+def _scores_labels(spec: Any) -> bool:
+    return spec.teacher.traces is not None or (spec.data.evaluation is not None and spec.data.evaluation.answer is not None)
+
+
+def _needs_labels(gates: Any) -> bool:
+    return any(gate.metric == "labelAccuracy" for gate in gates)
+
+
+_LABELS = "has(self.teacher.traces) || (has(self.data.evaluation) && has(self.data.evaluation.answer))"
+SPEC_RULES = (
+    Rule(
+        "!has(self.student.fromTeacher) || has(self.teacher.model)",
+        "student.fromTeacher needs the teacher's weights: give teacher.model, or use student.model or student.scratch with teacher.traces",
+        lambda s: s.student.from_teacher is None or s.teacher.model is not None,
+    ),
+    Rule(
+        "has(self.teacher.traces) || (has(self.data) && has(self.data.train))",
+        "data.train is required: name the rows that the student learns from (only teacher.traces brings its own)",
+        lambda s: s.teacher.traces is not None or s.data.train is not None,
+    ),
+    Rule(
+        "!has(self.teacher.traces) || !has(self.data) || !(has(self.data.train) || has(self.data.evaluation))",
+        "teacher.traces holds its own rows: remove data.train and data.evaluation",
+        lambda s: s.teacher.traces is None or (s.data.train is None and s.data.evaluation is None),
+    ),
+    Rule(
+        f"!has(self.exports) || self.exports.all(e, !has(e.gates) || e.gates.all(g, g.metric != 'labelAccuracy')) || {_LABELS}",
+        "a gate of exports on labelAccuracy needs data.evaluation.answer, which says where the true answer stands",
+        lambda s: _scores_labels(s) or not any(_needs_labels(e.gates) for e in s.exports),
+    ),
+    Rule(
+        f"!has(self.evaluation.gates) || self.evaluation.gates.all(g, g.metric != 'labelAccuracy') || {_LABELS}",
+        "a gate of evaluation on labelAccuracy needs data.evaluation.answer, which says where the true answer stands",
+        lambda s: _scores_labels(s) or not _needs_labels(s.evaluation.gates),
+    ),
+    Rule(
+        "!has(self.training.microBatchSize) || self.training.globalBatchSize % self.training.microBatchSize == 0",
+        "training.globalBatchSize must be a multiple of training.microBatchSize",
+        lambda s: s.training.micro_batch_size is None or s.training.global_batch_size % s.training.micro_batch_size == 0,
+    ),
+    Rule(
+        "!has(self.student.scratch) || self.training.maxSequenceLength <= self.student.scratch.maxPositionEmbeddings",
+        "training.maxSequenceLength is longer than student.scratch.maxPositionEmbeddings, the longest text that the student can see:"
+        " lower the one or raise the other",
+        lambda s: s.student.scratch is None or s.training.max_sequence_length <= s.student.scratch.max_position_embeddings,
+    ),
+    Rule(
+        "!has(self.student.scratch) || self.student.scratch.architecture != 'gpt2' || !has(self.exports)"
+        " || self.exports.all(e, e.format != 'gguf')",
+        "exports of format gguf hold llama, qwen2 and qwen3, not gpt2: choose format onnx or safetensors, or another"
+        " student.scratch.architecture",
+        lambda s: s.student.scratch is None or s.student.scratch.architecture != "gpt2" or all(e.format != "gguf" for e in s.exports),
+    ),
+)
