@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
-from distillery.api.base import API_VERSION
+from distillery.api.base import API_VERSION, problems
 from distillery.api.job import DistillationJobSpec, FrozenJob
 from distillery.api.stages import digest
 
@@ -30,13 +30,13 @@ def load_job(path: Path, root: Path, store: Path) -> FrozenJob:
     try:
         spec = DistillationJobSpec.model_validate(manifest.get("spec"))
     except ValidationError as error:
-        raise BadManifest(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from error
+        raise BadManifest(f"{path}: " + "; ".join(problems(error, "spec"))) from error
     local = DistillationJobSpec.model_validate(_mapped(spec.wire(), root.resolve(), store.resolve()))
     uid = digest({"namespace": namespace, "name": name, "spec": spec.wire()})[:36]
     try:
         return FrozenJob(namespace=namespace, name=name, uid=uid, spec=local)
     except ValidationError as error:
-        raise BadManifest(f"{path}: metadata: " + "; ".join(_sentence(e) for e in error.errors())) from error
+        raise BadManifest(f"{path}: " + "; ".join(problems(error, "metadata"))) from error
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -51,11 +51,6 @@ def _manifest(path: Path) -> dict[str, Any]:
     if documents[0].get("apiVersion") != API_VERSION:
         raise BadManifest(f"{path}: apiVersion is {documents[0].get('apiVersion')!r}; write {API_VERSION}")
     return documents[0]
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in ("spec", *error["loc"]))
-    return f"{where}: {error['msg']}" + (f" (got {error['input']!r})" if not isinstance(error["input"], dict | list) else "")
 
 
 def _mapped(value: Any, root: Path, store: Path, key: str = "") -> Any:
