@@ -52,11 +52,7 @@ class Forbidden(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """No answer, 401, 429 or 5xx: try again later. `retry_after` holds the seconds that the server asked for."""
-
-    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    """No answer, 401, 429 or 5xx: try again later."""
 
 
 class LeadershipLost(ClusterError):
@@ -78,7 +74,7 @@ class Cluster(Protocol):
         """The DistillationJob as it is now (a quorum read). NotFound."""
 
     async def children(self, namespace: str, name: str, uid: str) -> Children:
-        """Jobs with label distillery.dev/job=<name> whose controller has this uid, and Pods with label distillery.dev/uid=<uid>, as they are now."""
+        """Live: Jobs labelled distillery.dev/job=<name> whose controller has this uid, and Pods labelled distillery.dev/uid=<uid>."""
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
         """A ConfigMap or Job by name, whoever owns it. NotFound."""

@@ -1,0 +1,174 @@
+"""`distillery-operator`: waits for the Lease, then turns DistillationJobs into stage Jobs until it is told to stop.
+
+Exit codes: 0 after SIGTERM or SIGINT; 1 where it must be started afresh (leadership lost, a watch died); 2 where that would not help
+(flags, the CRD is missing).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from . import handlers, logs
+from .api.base import API_VERSION
+from .cluster import Cluster, ClusterError, Conflict, Key, Unavailable
+from .cluster.api_server import ApiServer
+from .cluster.session import Session, configuration
+from .gateway_client import Gateway, HttpGateway, NoGateway
+from .health import add_endpoints, serving
+from .lease import RENEW_DEADLINE, Lease, lead
+from .metrics import Metrics
+from .queue import Queue
+from .reconcile import reconcile
+from .resync import resync
+from .settings import Settings
+
+log = logging.getLogger("distillery")
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """The flags, as the chart sets them."""
+    parser = argparse.ArgumentParser(prog="distillery-operator", description="Turns DistillationJobs into Jobs.")
+    add = parser.add_argument
+    add("--trainer-image", required=True, help="image of the stage pods")
+    add("--image-pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of the stage pods")
+    add("--stage-env", action="append", default=[], metavar="NAME=VALUE", help="environment of every stage pod; may be repeated")
+    add("--namespaces", default="", help="comma-separated namespaces to watch; empty: all")
+    add("--gateway-url", help="the gateway as pods and the operator reach it; without it there is no progress")
+    add("--gateway-token-file", type=Path, default=Path("/var/run/secrets/distillery/token"), help="projected token for the gateway")
+    add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="default: $POD_NAMESPACE")
+    add("--lease-name", default="distillery-operator", help="Lease that elects the leader")
+    add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="this replica; default: $POD_NAME")
+    add("--http-port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
+    add("--resync-seconds", type=float, default=Settings.resync_seconds, help="time between looks at every job")
+    add("--concurrency", type=int, default=Settings.concurrency, help="jobs reconciled at once")
+    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    found = parser.parse_args(arguments)
+    for pair in found.stage_env:
+        if "=" not in pair:
+            parser.error(f"--stage-env {pair}: give NAME=VALUE")
+    return found
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """What reconcile reads of the flags."""
+    return Settings(
+        trainer_image=given.trainer_image,
+        image_pull_policy=given.image_pull_policy,
+        gateway_url=given.gateway_url,
+        stage_env=dict(pair.split("=", 1) for pair in given.stage_env),
+        namespaces=tuple(n for n in given.namespaces.split(",") if n),
+        resync_seconds=given.resync_seconds,
+        concurrency=given.concurrency,
+    )
+
+
+class Operator:
+    """The work of the leader: watches feed the queue, the queue feeds reconcile."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, gateway: Gateway, metrics: Metrics, ready: Callable[[], None]) -> None:
+        self._settings, self._cluster, self._gateway, self._metrics, self._ready = settings, cluster, gateway, metrics, ready
+
+    async def run(self) -> None:
+        """Until cancelled; what ends by itself ends all, and raises."""
+        queue: Queue[Key] = Queue(self._metrics)
+        self._metrics.leader.set(1)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(queue.run(self._reconcile, self._settings.concurrency))
+                tasks.create_task(resync(self._cluster, queue.add, self._metrics, self._settings.resync_seconds))
+                await handlers.watch(queue.add, self._settings.namespaces, self._ready)
+                raise RuntimeError("Kopf ended by itself")
+        finally:
+            self._metrics.leader.set(0)
+
+    async def _reconcile(self, key: Key) -> float | None:
+        about = {"job": str(key)}
+        try:
+            return await reconcile(key, self._cluster, self._gateway, _now, self._settings)
+        except Conflict as error:
+            log.debug("read again: %s", error, extra=about)
+            raise
+        except ClusterError as error:
+            log.warning("reconcile failed: %s: %s", type(error).__name__, error, extra=about)
+            raise
+        except Exception:
+            log.exception("reconcile failed", extra=about)
+            raise
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _boot_clock() -> float:
+    """Seconds since boot. Unlike time.monotonic() it goes on while the machine is suspended, so a sleeping leader's Lease runs out."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def _crd_is_there(server: ApiServer, stop: asyncio.Event) -> bool:
+    while not stop.is_set():
+        try:
+            return await server.serves_distillation_jobs()
+        except Unavailable as error:
+            log.warning("the API server does not answer: %s", error)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), timeout=2)
+    return True
+
+
+async def run(given: argparse.Namespace) -> int:
+    """The whole life of one replica; gives the exit code."""
+    stop, metrics, settings = asyncio.Event(), Metrics(), settings_of(given)
+
+    def take_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    take_signals()
+    async with AsyncExitStack() as stack:
+        session = Session(await configuration(), metrics)
+        stack.push_async_callback(session.close)
+        lease = Lease(ApiServer(session), given.lease_namespace, given.lease_name, given.identity, _boot_clock)
+        server = ApiServer(session, settings.namespaces, lease.check)
+        app = web.Application()
+        add_endpoints(
+            app, metrics, lambda: None if _boot_clock() - lease.contact < 3 * RENEW_DEADLINE else "no contact with the API server"
+        )
+        await stack.enter_async_context(serving(app, None, given.http_port))
+        gateway: Gateway = NoGateway()
+        if settings.gateway_url:
+            gateway = await stack.enter_async_context(HttpGateway(settings.gateway_url, given.gateway_token_file, metrics))
+        if not await _crd_is_there(server, stop):
+            log.error("the CRD of DistillationJob (%s) is not installed: install the Helm chart, or `kubectl apply -f crds/`", API_VERSION)
+            return 2
+        log.info("waiting for the Lease", extra={"identity": given.identity})
+        return 0 if await lead(lease, Operator(settings, server, gateway, metrics, take_signals).run, stop) else 1
+
+
+def main() -> None:
+    """Entry point."""
+    given = options(sys.argv[1:])
+    logs.configure(given.log_level)
+    try:
+        code = asyncio.run(run(given))
+    except Exception:
+        log.exception("ended by an error")
+        code = 1
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The `Cluster` of a real API server, and what the Lease and the gateway read and write there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from distillery.api.base import API_VERSION
+from distillery.settings import JOB_LABEL, UID_LABEL
+
+from . import AlreadyExists, Body, Children, NotFound
+from .session import Session, path
+
+CORE, BATCH, EVENTS, LEASES = "api/v1", "apis/batch/v1", "apis/events.k8s.io/v1", "apis/coordination.k8s.io/v1"
+OURS = f"apis/{API_VERSION}"
+PLURAL = "distillationjobs"
+PAGE = 500
+_KINDS = {"ConfigMap": (CORE, "configmaps"), "Job": (BATCH, "jobs")}
+
+
+class ApiServer:
+    """Answers the `Cluster` protocol. `guard` is called before every write of reconcile and raises LeadershipLost."""
+
+    def __init__(self, session: Session, namespaces: Sequence[str] = (), guard: Callable[[], None] = lambda: None) -> None:
+        self._session = session
+        self._namespaces = namespaces or (None,)
+        self._guard = guard
+
+    async def get_job(self, namespace: str, name: str) -> Body:
+        """The DistillationJob as it is now."""
+        return await self._session.get(path(OURS, namespace, PLURAL, name))
+
+    async def children(self, namespace: str, name: str, uid: str) -> Children:
+        """Its Jobs and Pods; both lists are read from the store, not from a cache."""
+        jobs, pods = await asyncio.gather(
+            self._session.get(path(BATCH, namespace, "jobs"), labelSelector=f"{JOB_LABEL}={name}"),
+            self._session.get(path(CORE, namespace, "pods"), labelSelector=f"{JOB_LABEL}={name},{UID_LABEL}={uid}"),
+        )
+        return Children(
+            jobs=[job for job in jobs["items"] if (controller(job) or {}).get("uid") == uid],
+            pods=pods["items"],
+        )
+
+    async def get_child(self, kind: str, namespace: str, name: str) -> Body:
+        """A ConfigMap or Job by name."""
+        prefix, plural = _KINDS[kind]
+        return await self._session.get(path(prefix, namespace, plural, name))
+
+    async def create_config_map(self, body: Body) -> Body:
+        """Create a ConfigMap."""
+        self._guard()
+        return await self._session.create(path(CORE, body["metadata"]["namespace"], "configmaps"), body)
+
+    async def create_job(self, body: Body) -> Body:
+        """Create a batch/v1 Job."""
+        self._guard()
+        return await self._session.create(path(BATCH, body["metadata"]["namespace"], "jobs"), body)
+
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Delete a batch/v1 Job in the foreground."""
+        self._guard()
+        await self._session.delete(path(BATCH, namespace, "jobs", name), uid, "Foreground")
+
+    async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        """Merge-patch the status at a resourceVersion."""
+        self._guard()
+        body = {"metadata": {"resourceVersion": resource_version}, "status": status}
+        return await self._session.merge_patch(path(OURS, namespace, PLURAL, name, "status"), body)
+
+    async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
+        """Delete a DistillationJob; the garbage collector does the rest."""
+        self._guard()
+        await self._session.delete(path(OURS, namespace, PLURAL, name), uid, "Background")
+
+    async def create_event(self, body: Body) -> None:
+        """Create an Event; that it is there already means that it was told."""
+        self._guard()
+        try:
+            await self._session.create(path(EVENTS, body["metadata"]["namespace"], "events"), body)
+        except AlreadyExists:
+            return
+
+    async def events_of(self, namespace: str, uid: str) -> list[Body]:
+        """The Events about an object."""
+        found = await self._session.get(path(CORE, namespace, "events"), fieldSelector=f"involvedObject.uid={uid}", limit=PAGE)
+        items: list[Body] = found["items"]
+        return items
+
+    async def list_jobs(self) -> AsyncIterator[Body]:
+        """Every DistillationJob of the watched namespaces."""
+        for namespace in self._namespaces:
+            more: dict[str, str] = {}
+            while True:
+                page = await self._session.get(path(OURS, namespace, PLURAL), limit=PAGE, **more)
+                for job in page["items"]:
+                    yield job
+                if not page["metadata"].get("continue"):
+                    break
+                more = {"continue": page["metadata"]["continue"]}
+
+    async def serves_distillation_jobs(self) -> bool:
+        """Whether the CRD is installed in the version that this program speaks."""
+        try:
+            found = await self._session.get(f"/{OURS}")
+        except NotFound:
+            return False
+        return any(resource["name"] == PLURAL for resource in found["resources"])
+
+    async def get_lease(self, namespace: str, name: str) -> Body:
+        """A Lease by name."""
+        return await self._session.get(path(LEASES, namespace, "leases", name))
+
+    async def create_lease(self, body: Body) -> Body:
+        """Create a Lease."""
+        return await self._session.create(path(LEASES, body["metadata"]["namespace"], "leases"), body)
+
+    async def replace_lease(self, body: Body) -> Body:
+        """Replace a Lease at the body's resourceVersion."""
+        return await self._session.replace(path(LEASES, body["metadata"]["namespace"], "leases", body["metadata"]["name"]), body)
+
+    async def get_pod(self, namespace: str, name: str) -> Body:
+        """A Pod by name."""
+        return await self._session.get(path(CORE, namespace, "pods", name))
+
+    async def review_token(self, token: str, audience: str) -> Body:
+        """The status of a TokenReview: who holds this token, and whether it is for this audience."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        reviewed = await self._session.create("/apis/authentication.k8s.io/v1/tokenreviews", body)
+        status: Body = reviewed["status"]
+        return status
+
+
+def controller(body: Body) -> Body | None:
+    """The ownerReference of the controller of an object."""
+    return next((o for o in body["metadata"].get("ownerReferences", ()) if o.get("controller")), None)

@@ -1,0 +1,78 @@
+"""Kopf: what the API server says about our objects becomes keys in the queue. Nothing else happens here.
+
+Handlers of raw events are never retried, and what they are told may be old or incomplete; so they carry no data onwards, only names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+
+from .api.base import GROUP, VERSION
+from .cluster import Key
+from .settings import JOB_LABEL, MANAGED_BY
+
+
+class Backoffs:
+    """Endless delays between attempts to reach the API server: doubled from one second to thirty, with jitter. (Kopf's own end after a
+    minute, and the operator with them.)"""
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 1.0
+        while True:
+            yield delay * (0.5 + 0.5 * self._jitter())
+            delay = min(30.0, delay * 2)
+
+
+def registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
+    """The handlers: our objects by their own name, their Jobs and Pods by the label that names them."""
+    found = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=found)
+    def login(**about: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**about) or kopf.login_with_kubeconfig(**about)
+
+    @kopf.on.event(GROUP, VERSION, "distillationjobs", registry=found)
+    async def distillation_job(**seen: Any) -> None:
+        add(Key(seen["namespace"], seen["name"]))
+
+    @kopf.on.event("batch", "v1", "jobs", registry=found)
+    @kopf.on.event("", "v1", "pods", registry=found)
+    async def child(**seen: Any) -> None:
+        if name := seen["labels"].get(JOB_LABEL):
+            add(Key(seen["namespace"], name))
+
+    return found
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf reduced to a source of events: no peering, no posting, no finalizers, no annotations."""
+    found = kopf.OperatorSettings()
+    found.peering.standalone = True
+    found.posting.enabled = False
+    found.scanning.disabled = True
+    found.process.ultimate_exiting_timeout = None
+    found.persistence.finalizer = f"{GROUP}/unused"
+    for resource in (("batch", "v1", "jobs"), ("", "v1", "pods")):
+        found.watching.label_selectors[resource] = "=".join(MANAGED_BY)
+    found.watching.chunk_size = 500
+    found.watching.server_timeout, found.watching.client_timeout = 300, 330
+    found.watching.connect_timeout = found.networking.connect_timeout = 10
+    found.networking.request_timeout = 30
+    found.networking.error_backoffs = Backoffs()
+    found.queueing.idle_timeout = found.queueing.exit_timeout = 0.5
+    return found
+
+
+async def watch(add: Callable[[Key], None], namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
+    """Feed keys until cancelled. `ready` is called when Kopf is set up and has taken SIGTERM and SIGINT for itself."""
+    flag: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    flag.add_done_callback(lambda done: None if done.cancelled() else ready())
+    await kopf.operator(registry=registry(add), settings=settings(), clusterwide=not namespaces, namespaces=namespaces, ready_flag=flag)

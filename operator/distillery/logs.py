@@ -1,0 +1,40 @@
+"""Logs as one JSON object a line, for the collectors of a cluster."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+#: What every record has; whatever else stands on one was given by `extra=` and is printed.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "settings"}
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class JsonFormatter(logging.Formatter):
+    """time, level, logger, message, the fields of `extra=`, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {
+            k: v if isinstance(v, _PLAIN) else str(v) for k, v in vars(record).items() if k not in _STANDARD and not k.startswith("k8s_")
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(level: str) -> None:
+    """Send everything to standard error as JSON; libraries are heard from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("distillery").setLevel(level.upper())
