@@ -1,0 +1,174 @@
+"""Losses over completion tokens, chunked, with each chunk's gradients computed in the forward pass.
+
+For one token with student logits z, teacher logits y, reference token k and temperature T (Hinton et al., 2015, arXiv 1503.02531, sec. 2):
+
+    response  = T^2 KL(softmax(y/T) || softmax(z/T))      d/dz = T (softmax(z/T) - softmax(y/T))
+    hardLabel = -log softmax(z)_k                         d/dz = softmax(z) - onehot(k)
+    loss      = (w_r response + w_h hardLabel) / N        N = valid tokens of the whole global batch
+
+T^2 keeps the size of the gradient of `response` about the same at every T. N is that of the global batch, so that a micro batch with few
+tokens weighs as little as it should: accumulated gradients equal those of one large batch.
+
+No [tokens, vocab] tensor is ever whole: one chunk of logits lives at a time, and only its gradients by hidden state and head are kept.
+That is why the loss must be the last node of the graph: it is differentiated once, by the backward pass of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+#: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.
+TeacherLogits = Callable[[int, int], torch.Tensor]
+_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Factors of the two losses, and the temperature of `response`; a factor of 0 leaves the loss out."""
+
+    response: float = 0.5
+    hard_label: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """From the hidden state after the final norm to logits: cap(scale * hidden @ weight.T), cap(x) = softcap * tanh(x / softcap).
+
+    `weight` is [vocab, hidden]; softcap 0 means none.
+    """
+
+    weight: torch.Tensor
+    scale: float = 1.0
+    softcap: float = 0.0
+
+    def logits(self, hidden: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Logits [tokens, vocab] in float32; the product is done in `dtype` (default: that of the weight)."""
+        product = dtype or self.weight.dtype
+        logits = (hidden.to(product) @ self.weight.to(product).T).float()
+        if self.scale != 1.0:
+            logits *= self.scale
+        return torch.tanh_(logits.div_(self.softcap)).mul_(self.softcap) if self.softcap else logits
+
+
+class Loss(NamedTuple):
+    """`total` is differentiable; the sums over the micro batch's tokens are not (nats, `response` with its T^2)."""
+
+    total: torch.Tensor
+    response_sum: torch.Tensor
+    hard_label_sum: torch.Tensor
+
+
+def distillation_loss(
+    hidden: torch.Tensor,
+    head: Head,
+    targets: torch.Tensor,
+    teacher: TeacherLogits | None,
+    weights: Weights,
+    valid_tokens: int,
+    chunk: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Loss:
+    """The weighted loss of one micro batch, divided by `valid_tokens`, the number of valid tokens of the global batch.
+
+    hidden [tokens, width]: the student's states after the final norm, at the positions that predict `targets` [tokens]. Where the
+    teacher's vocabulary is smaller or larger than the student's, `response` compares the columns that both have (the rest is padding).
+    `dtype` is the arithmetic of the matrix products. No tokens at all: 0, with zero gradients.
+    """
+    rows = chunk or chunk_rows(hidden.shape[0], head.weight.shape[0], hidden.device)
+    call = _Call(head.scale, head.softcap, targets, teacher, weights, max(1, valid_tokens), rows, dtype)
+    return Loss(*_ChunkedLoss.apply(hidden, head.weight, call))  # type: ignore[no-untyped-call]
+
+
+def chunk_rows(tokens: int, vocab: int, device: torch.device) -> int:
+    """Tokens per chunk: float32 logits of about 16 MiB on a CPU (they stay near its cache), 256 MiB on a GPU, never under 128 tokens."""
+    return max(1, min(tokens, max(128, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // (4 * vocab))))
+
+
+def token_losses(
+    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | None, weights: Weights
+) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Sums of both losses over the tokens of one chunk, and the gradient [tokens, vocab] of their weighted sum by `logits`.
+
+    logits [tokens, vocab] float32, targets [tokens], teacher [tokens, its vocab] or None.
+    """
+    response, hard_label = logits.new_zeros(()), logits.new_zeros(())
+    if weights.hard_label:
+        log_student = functional.log_softmax(logits, dim=-1)
+        hard_label = -log_student.gather(1, targets[:, None]).sum()
+        gradient = log_student.exp_()
+        gradient.scatter_add_(1, targets[:, None], gradient.new_full((len(targets), 1), -1.0))
+        gradient.mul_(weights.hard_label)
+    else:
+        gradient = torch.zeros_like(logits)
+    if teacher is not None and weights.response:
+        shared, t = min(logits.shape[1], teacher.shape[1]), weights.temperature
+        log_teacher = functional.log_softmax(teacher[:, :shared].float() / t, dim=-1)
+        log_student = functional.log_softmax(logits[:, :shared] / t, dim=-1)
+        p = log_teacher.exp()
+        response = log_teacher.sub_(log_student).mul_(p).sum() * t**2
+        gradient[:, :shared].add_(log_student.exp_().sub_(p), alpha=weights.response * t)
+    return (response, hard_label), gradient
+
+
+class _Call(NamedTuple):
+    scale: float
+    softcap: float
+    targets: torch.Tensor
+    teacher: TeacherLogits | None
+    weights: Weights
+    valid_tokens: int
+    chunk: int
+    dtype: torch.dtype
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Forward computes loss and gradients; backward hands the gradients over, once, and cannot be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, call: _Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight) if need_weight else None
+        response, hard_label = (torch.zeros((), device=hidden.device) for _ in range(2))
+        with torch.autocast(hidden.device.type, enabled=False):
+            product_weight = weight.to(call.dtype)
+            head = Head(product_weight, call.scale, call.softcap)
+            for start in range(0, hidden.shape[0], call.chunk):
+                part = slice(start, min(start + call.chunk, hidden.shape[0]))
+                states = hidden[part].to(call.dtype)
+                logits = head.logits(states)
+                # of the soft-cap: d (c tanh(x / c)) / dx = 1 - (c tanh(x / c) / c)^2
+                slope = 1 - (logits / call.softcap).square_() if call.softcap else 1.0
+                teacher_logits = call.teacher(part.start, part.stop) if call.teacher and call.weights.response else None
+                sums, gradient = token_losses(logits, call.targets[part], teacher_logits, call.weights)
+                response += sums[0]
+                hard_label += sums[1]
+                gradient = gradient.mul_(slope).mul_(call.scale / call.valid_tokens).to(call.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[part] = gradient @ product_weight
+                if grad_weight is not None:
+                    grad_weight += gradient.T @ states
+        ctx.gradients = (grad_hidden, grad_weight)
+        total = (call.weights.response * response + call.weights.hard_label * hard_label) / call.valid_tokens
+        ctx.mark_non_differentiable(response, hard_label)
+        return total, response, hard_label
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        if ctx.gradients is None:
+            raise RuntimeError("the distillation loss keeps its gradients for one backward pass only: compute the loss again")
+        hidden, weight = ctx.gradients
+        ctx.gradients = None
+        return (
+            hidden.mul_(upstream) if hidden is not None else None,
+            weight.mul_(upstream) if weight is not None else None,
+            None,
+        )
