@@ -45,8 +45,8 @@ lint: venv  ## ruff, mypy --strict, the floors of the architecture (import-linte
 	mypy
 	lint-imports
 
-crds: venv  ## write crds/ from the models of operator/distillery/api
-	$(VENV)/bin/python -m distillery.api.crd
+crds: venv  ## write crds/, the chart's copy and docs/api.md from the models of operator/distillery/api
+	$(VENV)/bin/python -m distillery.api.generate
 
 bench: venv  ## the scale benchmark, on the running cluster: jobs per minute, reaction times, operator CPU and memory
 	$(PYTEST) tests/bench -s -m "not slow"
