@@ -14,6 +14,8 @@ MANAGED_BY = ("app.kubernetes.io/managed-by", "distillery")
 JOB_LABEL = "distillery.dev/job"
 #: On every child Pod and Job: the uid of its DistillationJob, which tells pods of a deleted namesake apart.
 UID_LABEL = "distillery.dev/uid"
+#: On every child Pod and Job: the stage it runs.
+STAGE_LABEL = "distillery.dev/stage"
 #: The audience of the ServiceAccount tokens that the gateway takes; stage pods and the operator mount one each.
 GATEWAY_AUDIENCE = "distillery-gateway"
 

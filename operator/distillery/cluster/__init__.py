@@ -102,3 +102,8 @@ class Cluster(Protocol):
 
     def list_jobs(self) -> AsyncIterator[Body]:
         """Every DistillationJob of the watched namespaces, page by page, for the resync."""
+
+
+def controller(body: Body) -> Body | None:
+    """The ownerReference of the controller of an object."""
+    return next((o for o in body["metadata"].get("ownerReferences", ()) if o.get("controller")), None)

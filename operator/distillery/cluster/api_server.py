@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from distillery.api.base import API_VERSION
 from distillery.settings import JOB_LABEL, UID_LABEL
 
-from . import AlreadyExists, Body, Children, NotFound
+from . import AlreadyExists, Body, Children, NotFound, controller
 from .session import Session, path
 
 CORE, BATCH, EVENTS, LEASES = "api/v1", "apis/batch/v1", "apis/events.k8s.io/v1", "apis/coordination.k8s.io/v1"
@@ -132,8 +132,3 @@ class ApiServer:
         reviewed = await self._session.create("/apis/authentication.k8s.io/v1/tokenreviews", body)
         status: Body = reviewed["status"]
         return status
-
-
-def controller(body: Body) -> Body | None:
-    """The ownerReference of the controller of an object."""
-    return next((o for o in body["metadata"].get("ownerReferences", ()) if o.get("controller")), None)

@@ -1,0 +1,144 @@
+"""Who calls: proved by a ServiceAccount token made for us, and by the live objects behind it.
+
+A token for our audience that names a Pod, that Pod with the same uid, its Job, and the Job's DistillationJob: only this chain lets a
+caller speak, and only about its own stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
+
+from distillery.api.base import API_VERSION
+from distillery.cluster import Body, NotFound, controller
+from distillery.settings import GATEWAY_AUDIENCE, STAGE_LABEL
+
+_EXTRA = "authentication.kubernetes.io/"
+_ACCOUNT = "system:serviceaccount:"
+V = TypeVar("V", "StagePod", "Account")
+
+
+class Reviews(Protocol):
+    """The reads of the API server that prove an identity."""
+
+    async def review_token(self, token: str, audience: str) -> Body:
+        """The status of a TokenReview."""
+
+    async def get_pod(self, namespace: str, name: str) -> Body:
+        """A Pod. NotFound."""
+
+    async def get_child(self, kind: str, namespace: str, name: str) -> Body:
+        """A batch/v1 Job. NotFound."""
+
+    async def get_job(self, namespace: str, name: str) -> Body:
+        """A DistillationJob. NotFound."""
+
+
+class Refused(Exception):
+    """The caller is not let in: 401 where the token proves nothing, 403 where it proves the wrong thing."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+
+
+@dataclass(frozen=True)
+class StagePod:
+    """A running pod of a stage, and the DistillationJob (by uid) that it works for."""
+
+    namespace: str
+    job: str
+    uid: str
+    stage: str
+    pod: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a token says by itself: a ServiceAccount, and the Pod that it was made for, if any."""
+
+    namespace: str
+    name: str
+    pod: str | None
+    pod_uid: str | None
+
+
+class Identities:
+    """Proofs, each verdict (a refusal too) kept for `seconds` by the token's digest. `clock` is monotonic."""
+
+    def __init__(self, reviews: Reviews, clock: Callable[[], float], seconds: float = 60.0, capacity: int = 10_000) -> None:
+        self._reviews = reviews
+        self._clock = clock
+        self._seconds = seconds
+        self._capacity = capacity
+        self._verdicts: OrderedDict[tuple[str, bytes], tuple[float, StagePod | Account | Refused]] = OrderedDict()
+
+    async def account(self, token: str) -> Account:
+        """The ServiceAccount of a token made for us. Refused; ClusterError where the API server does not answer."""
+        return await self._once("account", token, self._account)
+
+    async def stage_pod(self, token: str) -> StagePod:
+        """The stage pod that a token belongs to. Refused; ClusterError where the API server does not answer."""
+        return await self._once("stage_pod", token, self._stage_pod)
+
+    async def _once(self, question: str, token: str, prove: Callable[[str], Awaitable[V]]) -> V:
+        key = (question, hashlib.sha256(token.encode()).digest())
+        known = self._verdicts.get(key)
+        if known is None or known[0] <= self._clock():
+            verdict: V | Refused
+            try:
+                verdict = await prove(token)
+            except Refused as refusal:
+                verdict = refusal
+            self._verdicts.pop(key, None)
+            self._verdicts[key] = known = (self._clock() + self._seconds, verdict)
+            while len(self._verdicts) > self._capacity:
+                self._verdicts.popitem(last=False)
+        if isinstance(known[1], Refused):
+            raise known[1]
+        return cast(V, known[1])
+
+    async def _account(self, token: str) -> Account:
+        status = await self._reviews.review_token(token, GATEWAY_AUDIENCE)
+        if not status.get("authenticated") or GATEWAY_AUDIENCE not in status.get("audiences", ()):
+            raise Refused(401, "TokenInvalid", f"the token is expired, unknown or not made for audience {GATEWAY_AUDIENCE!r}")
+        user = status["user"]
+        if not user["username"].startswith(_ACCOUNT):
+            raise Refused(403, "NotAServiceAccount", "the token is not a ServiceAccount's")
+        namespace, name = user["username"].removeprefix(_ACCOUNT).split(":")
+        extra = user.get("extra", {})
+        return Account(namespace, name, *(next(iter(extra.get(_EXTRA + part, ())), None) for part in ("pod-name", "pod-uid")))
+
+    async def _stage_pod(self, token: str) -> StagePod:
+        account = await self.account(token)
+        if account.pod is None or account.pod_uid is None:
+            raise Refused(403, "NoPod", "the token was not made for a pod: mount it as a projected volume of the stage's pod")
+        pod = await self._live("Pod", self._reviews.get_pod(account.namespace, account.pod), account.pod, account.pod_uid)
+        namespace, reviews = account.namespace, self._reviews
+        job = await self._owner(pod, "batch/v1", "Job", lambda name: reviews.get_child("Job", namespace, name))
+        owner = await self._owner(job, API_VERSION, "DistillationJob", lambda name: reviews.get_job(namespace, name))
+        return StagePod(
+            namespace=namespace,
+            job=owner["metadata"]["name"],
+            uid=owner["metadata"]["uid"],
+            stage=job["metadata"].get("labels", {}).get(STAGE_LABEL, ""),
+            pod=account.pod,
+        )
+
+    async def _owner(self, child: Body, version: str, kind: str, get: Callable[[str], Awaitable[Body]]) -> Body:
+        owner = controller(child)
+        if owner is None or (owner["apiVersion"], owner["kind"]) != (version, kind):
+            raise Refused(403, "NotAStagePod", f"{child['metadata']['name']} is not controlled by a {kind} of {version}")
+        return await self._live(kind, get(owner["name"]), owner["name"], owner["uid"])
+
+    async def _live(self, kind: str, reading: Awaitable[Body], name: str, uid: str) -> Body:
+        try:
+            found = await reading
+        except NotFound:
+            raise Refused(403, "Gone", f"{kind} {name} is no more") from None
+        if found["metadata"]["uid"] != uid:
+            raise Refused(403, "Gone", f"{kind} {name} is another one by now")
+        return found
