@@ -20,8 +20,9 @@ ETCD=v3.7.0                             # this and CoreDNS: the versions that ku
 COREDNS=v1.14.6
 
 bin=$cache/bin
+node_bin=$cache/node-programs           # apart: dockerd, were it to find a node's containerd-shim on its PATH, would start that one
 PATH=$bin:$PATH
-mkdir -p "$bin" "$logs"
+mkdir -p "$bin" "$node_bin" "$logs"
 existing_cluster=${CLUSTER:-}           # "existing": KUBECONFIG names a cluster that is used as it is, never created or deleted
 users_kubeconfig=${USERS_KUBECONFIG:-${KUBECONFIG:-$HOME/.kube/config}}
 [ "$existing_cluster" = existing ] || export USERS_KUBECONFIG=$users_kubeconfig KUBECONFIG=$cache/kubeconfig-$cluster
