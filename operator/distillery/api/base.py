@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringC
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
-from .rules import VALIDATIONS, Refused, Rule, Spelling
+from .rules import VALIDATIONS, Refused, Rule, Spelling, validations
 
 GROUP = "distillery.dev"
 VERSION = "v1alpha1"
@@ -34,8 +34,8 @@ class Model(BaseModel):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The schema with the rules in CEL."""
         out = handler.resolve_ref_schema(handler(schema))
-        if cls.RULES:
-            out[VALIDATIONS] = [rule.schema() for rule in cls.RULES]
+        if found := validations(cls.RULES):
+            out[VALIDATIONS] = found
         return out
 
     def wire(self) -> dict[str, Any]:

@@ -104,8 +104,8 @@ class Export(StageScheduling):
 class MetricValue(Model):
     """A number under a name, as a string like every decimal of the API."""
 
-    name: Annotated[str, Field(max_length=63)]
-    value: Annotated[str, Field(max_length=32)]
+    name: Annotated[str, Field(max_length=63)] = Field(description="Name of the number.")
+    value: Annotated[str, Field(max_length=32)] = Field(description="Its value, a decimal.")
 
 
 class EvaluationRow(Model):
@@ -134,9 +134,9 @@ class EvaluationResult(Model):
 class Artifact(Model):
     """One exported file or folder, as measured in its own runtime."""
 
-    name: Annotated[str, Field(max_length=63)]
-    format: Annotated[str, Field(max_length=32)]
-    quantization: Annotated[str, Field(max_length=32)]
+    name: Annotated[str, Field(max_length=63)] = Field(description="Its name in spec.exports.")
+    format: Annotated[str, Field(max_length=32)] = Field(description="As in spec.exports.")
+    quantization: Annotated[str, Field(max_length=32)] = Field(description="As in spec.exports.")
     uri: Annotated[str, Field(max_length=1024)] | None = Field(None, description="Where it was published; absent if it was not.")
     digest: Annotated[str, Field(max_length=80)] | None = Field(None, description="sha256 of the file, or of the folder's list of files.")
     size_bytes: int | None = Field(None, description="Size of the file or folder.")

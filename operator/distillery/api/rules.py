@@ -7,7 +7,7 @@ same bad manifests to both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,16 @@ VALIDATIONS = "x-kubernetes-validations"
 class Rule:
     """A rule between the fields of one object; `message` says what to do, the path before it says where."""
 
-    cel: str
+    cel: str | None
+    """None where the schema itself says it, as a list's keys do, and only the models need the rule."""
     message: str
     holds: Callable[[Any], bool]
     """Takes the model, whose fields are valid each by itself."""
 
-    def schema(self) -> dict[str, str]:
-        """As an entry of x-kubernetes-validations."""
-        return {"rule": self.cel, "message": self.message}
+
+def validations(rules: Iterable[Rule]) -> list[dict[str, str]]:
+    """As x-kubernetes-validations."""
+    return [{"rule": rule.cel, "message": rule.message} for rule in rules if rule.cel is not None]
 
 
 @dataclass(frozen=True)

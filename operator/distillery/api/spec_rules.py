@@ -43,6 +43,11 @@ SPEC_RULES = (
         lambda s: _scores_labels(s) or not _needs_labels(s.evaluation.gates),
     ),
     Rule(
+        None,
+        "exports need a name each: two have the same",
+        lambda s: len({e.name for e in s.exports}) == len(s.exports),
+    ),
+    Rule(
         "!has(self.training.microBatchSize) || self.training.globalBatchSize % self.training.microBatchSize == 0",
         "training.globalBatchSize must be a multiple of training.microBatchSize",
         lambda s: s.training.micro_batch_size is None or s.training.global_batch_size % s.training.micro_batch_size == 0,
