@@ -11,6 +11,7 @@ import errno
 import importlib
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Mapping
@@ -76,7 +77,16 @@ class StageContext:
     def fetch(self, stage: str, *names: str) -> Path:
         """A local folder with the files of an earlier stage that match `names` (shell patterns; all without any), each verified."""
         source, folder = self.source(stage)
-        return commit.fetch(source, folder, commit.read_manifest(source, folder), self.work / "inputs" / stage, *names)
+        manifest = commit.read_manifest(source, folder)
+        return commit.fetch(source, folder, manifest, self.work / "inputs" / f"{stage}-{manifest.root}", *names)
+
+    def new_folder(self, name: str) -> Path:
+        """An empty folder in the scratch space, whatever an earlier run left there."""
+        folder = self.work / name
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return folder
 
 
 @dataclass

@@ -1,0 +1,87 @@
+"""Writes the teacher's signal to shards: signal-<split>-<number>.safetensors, tensor "signal" [tokens, width], in the teacher's dtype."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from .examples import Example
+from .pieces import Pieces
+from .scoring import Scorer, Tally
+from .stores import Store
+
+_SHARD_BYTES = 128 << 20
+#: Tokens, padding included, of one forward pass.
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+
+
+def write_signal(
+    scorer: Scorer, examples: Sequence[Example], split: str, target: Path, store: Store, folder: str, tick: Callable[[int], None]
+) -> Tally:
+    """Score all examples and set each one's `signal`; shards go to `target`, and to `folder` as well, where a stopped run finds them.
+
+    `tick` hears the number of rows done since the last call, and may raise to stop.
+    """
+    model = scorer.model
+    width = scorer.head.weight.shape[0 if scorer.kind == "logits" else 1]
+    shards = list(_shards(examples, width * model.dtype.itemsize))
+    plan = [split, scorer.kind, width, str(model.dtype), [[e.row.id, len(e.prompt_ids), len(e.completion_ids)] for e in examples]]
+    pieces = Pieces(store, folder, plan, wanted=len(shards) > 1)
+    total = Tally()
+    for number, shard in enumerate(shards):
+        name = f"signal-{split}-{number:05d}.safetensors"
+        sums = f"{name}.json"
+        offset = 0
+        for example in shard:
+            example.signal = {"shard": name, "offset": offset, "length": len(example.completion_ids)}
+            offset += len(example.completion_ids)
+        if pieces.restore([name, sums], target):
+            tick(len(shard))
+        else:
+            tally = Tally()
+            rows = [part for batch in _batches(shard, _BATCH_TOKENS[model.device.type]) for part in _score(scorer, batch, tally, tick)]
+            save_file({"signal": torch.cat(rows).contiguous()}, target / name, metadata={"kind": scorer.kind})
+            (target / sums).write_text(json.dumps(asdict(tally)))
+            pieces.keep([name, sums], target)
+        total.add(Tally(**json.loads((target / sums).read_text())))
+        (target / sums).unlink()
+    return total
+
+
+def _score(scorer: Scorer, batch: Sequence[Example], tally: Tally, tick: Callable[[int], None]) -> list[torch.Tensor]:
+    parts, sums = scorer.score([(example.prompt_ids, example.completion_ids) for example in batch])
+    tally.add(sums)
+    tick(len(batch))
+    return parts
+
+
+def _shards(examples: Sequence[Example], bytes_per_token: int) -> Iterator[list[Example]]:
+    """Rows of like length together, so that batches hold little padding."""
+    shard: list[Example] = []
+    size = 0
+    for example in sorted(examples, key=lambda e: (e.tokens, e.row.id)):
+        bytes_needed = len(example.completion_ids) * bytes_per_token
+        if shard and size + bytes_needed > _SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+        shard.append(example)
+        size += bytes_needed
+    if shard:
+        yield shard
+
+
+def _batches(shard: Sequence[Example], limit: int) -> Iterator[list[Example]]:
+    """Runs of a shard, whose rows are in rising length, of at most `limit` padded tokens (one row at least)."""
+    batch: list[Example] = []
+    for example in shard:
+        if batch and (len(batch) + 1) * example.tokens > limit:
+            yield batch
+            batch = []
+        batch.append(example)
+    if batch:
+        yield batch

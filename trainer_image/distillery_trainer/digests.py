@@ -1,0 +1,50 @@
+"""The sha256 of each input that a job names: with it, a stage is known by what it is made of and not by where that lay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from distillery.api import reasons
+from distillery.api.job import DistillationJobSpec
+from distillery.api.stages import digest
+
+from .errors import StageError
+from .manifest import sha256_of
+from .stores import ROLES, open_source
+
+#: A model card or a licence text beside the weights does not change what a model computes.
+_IGNORED = (".gitattributes", "README.md", "LICENSE")
+
+
+def input_uris(spec: DistillationJobSpec) -> dict[str, str]:
+    """The URI of each input, by role."""
+    train, evaluation = spec.data.train, spec.data.evaluation
+    return {
+        **({"teacher": spec.teacher.model.uri} if spec.teacher.model else {}),
+        **({"traces": spec.teacher.traces.uri} if spec.teacher.traces else {}),
+        **({"student": spec.student.model.uri} if spec.student.model else {}),
+        **({"train": train.uri} if train else {}),
+        **({"evaluation": evaluation.uri} if evaluation else {}),
+    }
+
+
+def digest_input(uri: str, role: str, work: Path, environment: Mapping[str, str] | None = None) -> str:
+    """sha256 over the list of (path, size, content tag) of an input's files.
+
+    The tag is the ETag of an S3 object, git's or LFS's digest in a hub repository (at the commit that the revision stands for), and the
+    sha256 of the content on a volume, which keeps no tag of its own. StageError NotFound where nothing is there.
+    """
+    source = open_source(uri, role, environment)
+    entries = [entry for entry in source.list() if entry.path not in _IGNORED]
+    if not entries:
+        raise StageError(reasons.NOT_FOUND, f"{ROLES[role][1]}.uri {uri!r}: there is nothing at this path; check it")
+    tags = []
+    for entry in entries:
+        tag = entry.tag
+        if not tag:
+            place = work / "digest" / role / (entry.path or "file")
+            source.get(entry.path, place)
+            tag = sha256_of(place)
+        tags.append([entry.path, entry.size, tag])
+    return digest(tags)

@@ -1,0 +1,134 @@
+"""Rows on their way through the traces stage: rendered for the teacher, held out, dropped with a reason, written for later stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distillery.api import reasons
+
+from .errors import StageError
+from .rows import Row
+from .templates import Prompt, Renderer
+
+#: Without rows of its own, evaluation holds out a tenth of the training rows, at most this many.
+HELD_OUT_LIMIT = 200
+_REMEDIES = {
+    "cut": "raise teacher.model.sampling.maxCompletionTokens",
+    "tooLong": "raise training.maxSequenceLength, or shorten them",
+}
+_SHOWN = 5
+
+
+@dataclass
+class Example:
+    """A row with its token ids. `completion_ids` end with the end-of-turn token, except where the answer was cut."""
+
+    row: Row
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    completion: str
+    teacher_answer: str | None = None
+    signal: dict[str, Any] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Length of prompt and completion."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+    def wire(self) -> dict[str, Any]:
+        """The line of train.jsonl or heldout.jsonl."""
+        answer = {} if self.teacher_answer is None else {"teacher_answer": self.teacher_answer}
+        return {
+            "id": self.row.id,
+            "prompt": self.row.prompt,
+            "completion": self.completion,
+            "completion_ids": self.completion_ids,
+            "truth": self.row.truth,
+            **answer,
+            "signal": self.signal,
+        }
+
+
+@dataclass
+class Dropped:
+    """Rows that are left out, each with its reason."""
+
+    lines: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, row: Row, split: str, reason: str) -> None:
+        """`reason` is a word: cut, tooLong."""
+        self.lines.append({"id": row.id, "split": split, "reason": reason, "where": row.where})
+
+    def told(self) -> str:
+        """Counts by reason with the remedies, or the empty string."""
+        counts = Counter(line["reason"] for line in self.lines)
+        return ", ".join(f"{count} {reason} ({_REMEDIES[reason]})" for reason, count in sorted(counts.items()))
+
+
+def render(rows: Iterable[Row], renderer: Renderer) -> list[Example]:
+    """Token ids of each row. StageError RowsInvalid where the template refuses some, or a prompt has no token."""
+    examples, bad = [], []
+    for row in rows:
+        try:
+            prompt_ids = renderer.prompt_ids(row.prompt)
+        except ValueError as error:
+            bad.append(f"{row.where}: {error}")
+            continue
+        if not prompt_ids:
+            bad.append(f"{row.where}: the prompt has no token; write one")
+        completion_ids = [] if row.completion is None else renderer.completion_ids(row.completion)
+        examples.append(Example(row, prompt_ids, completion_ids, row.completion or ""))
+    if bad:
+        raise StageError(reasons.ROWS_INVALID, f"{len(bad)} rows cannot be rendered: {'; '.join(bad[:_SHOWN])}")
+    return examples
+
+
+def fitting(examples: Iterable[Example], split: str, limit: int, overflow: str, dropped: Dropped) -> list[Example]:
+    """Those of at most `limit` tokens, leaving room for one where the completion is still to be written; the others as `overflow` says."""
+    kept = []
+    for example in examples:
+        needed = example.tokens + (0 if example.completion_ids else 1)
+        if needed <= limit:
+            kept.append(example)
+        elif overflow == "fail":
+            text = f"{example.row.where}: {needed} tokens are more than training.maxSequenceLength or the teacher's positions ({limit})"
+            raise StageError(reasons.ROWS_INVALID, f"{text}: raise it, shorten the row, or set data.overflow to drop")
+        else:
+            dropped.add(example.row, split, "tooLong")
+    return kept
+
+
+def hold_out(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    """(training, held-out): a tenth by the hash of the id, so that which rows are held out does not depend on their order."""
+    if len(examples) < 2:
+        text = f"data.train has {len(examples)} usable rows; at least 2 are needed, since one is held out for evaluation"
+        raise StageError(reasons.ROWS_INVALID, f"{text}: add rows, or name held-out rows in data.evaluation")
+    count = min(HELD_OUT_LIMIT, max(1, len(examples) // 10))
+    order = sorted(examples, key=lambda example: hashlib.sha256(example.row.id.encode()).digest())
+    held = {example.row.id for example in order[:count]}
+    return [e for e in examples if e.row.id not in held], [e for e in examples if e.row.id in held]
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """JSONL, one object on each line."""
+    with path.open("w") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """What write_lines wrote."""
+    with path.open() as file:
+        return [json.loads(line) for line in file]
+
+
+def words_of(prompt: Prompt, completion: str) -> str:
+    """The text of a row without roles and templates, for comparing rows."""
+    told = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    return f"{told}\n{completion}"

@@ -1,0 +1,151 @@
+"""Reads a causal language model in Hugging Face layout, or from one GGUF file. Never runs code that came with it, never unpickles."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from distillery.api import reasons
+
+from .errors import StageError
+from .stores import ROLES, open_source
+
+_KEPT = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
+_LIMIT = 400
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's files on this machine; `gguf` is the file's name where the URI named one."""
+
+    folder: Path
+    gguf: str | None
+    uri: str
+    role: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of every from_pretrained: local, data only."""
+        return {"local_files_only": True, "trust_remote_code": False, **({"gguf_file": self.gguf} if self.gguf else {})}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights on disk."""
+        pattern = self.gguf or "*.safetensors"
+        return sum(file.stat().st_size for file in self.folder.rglob(pattern))
+
+    @property
+    def license(self) -> str | None:
+        """The licence that the model card's front matter names."""
+        card = self.folder / "README.md"
+        if not card.is_file():
+            return None
+        found = re.search(r"^license:\s*[\"']?([\w.\-]+)", card.read_text(errors="replace"), re.MULTILINE)
+        return found.group(1) if found else None
+
+    def error(self, reason: str, text: str) -> StageError:
+        """A user's mistake about this model."""
+        return StageError(reason, f"{ROLES[self.role][1]}.uri {self.uri!r}: {text}")
+
+
+def fetch_model(uri: str, role: str, work: Path, environment: Mapping[str, str] | None = None) -> ModelFiles:
+    """Bring a model's files to `work`/models/`role` (links, where the store is a folder). Pickled weights are left where they are."""
+    source, folder = open_source(uri, role, environment), work / "models" / role
+    if folder.exists():
+        shutil.rmtree(folder)
+    if uri.endswith(".gguf"):
+        files = ModelFiles(folder, uri.rsplit("/", 1)[1], uri, role)
+        if not source.list():
+            raise files.error(reasons.NOT_FOUND, "there is no such file; check the path")
+        source.download("", folder)
+        return files
+    files = ModelFiles(folder, None, uri, role)
+    there = [entry.path for entry in source.list()]
+    if not there:
+        raise files.error(reasons.NOT_FOUND, "the folder does not exist or is empty; check the path")
+    for needed in ("config.json", "*.safetensors"):
+        if not any(fnmatchcase(path, needed) for path in there):
+            raise files.error(reasons.MODEL_UNREADABLE, f"holds no {needed} (found {', '.join(there[:8])}): {_remedy(there)}")
+    for path in there:
+        if "/" not in path and any(fnmatchcase(path, pattern) for pattern in _KEPT):
+            source.get(path, folder / path)
+    return files
+
+
+def _remedy(there: list[str]) -> str:
+    if any(path.endswith((".bin", ".pt", ".pth")) for path in there):
+        return "pickled weights are not read; save the model again with save_pretrained, which writes safetensors"
+    gguf = next((path for path in there if path.endswith(".gguf")), None)
+    if gguf:
+        return f"to use the GGUF file, let the URI end in {gguf}"
+    return "name the folder that save_pretrained wrote"
+
+
+def read_config(files: ModelFiles) -> PreTrainedConfig:
+    """The model's configuration."""
+    config: PreTrainedConfig = _reading(files, "configuration", lambda: AutoConfig.from_pretrained(files.folder, **files.options))
+    if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
+        raise files.error(reasons.UNSUPPORTED, f"model type {config.model_type!r} is no text-only causal language model: use one")
+    return config
+
+
+def read_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
+    """The model's tokenizer."""
+    tokenizer: PreTrainedTokenizerBase = _reading(files, "tokenizer", lambda: AutoTokenizer.from_pretrained(files.folder, **files.options))
+    if not tokenizer.is_fast:
+        raise files.error(reasons.UNSUPPORTED, "its tokenizer has no tokenizer.json: save it again with a current transformers")
+    return tokenizer
+
+
+def read_model(files: ModelFiles, dtype: torch.dtype) -> PreTrainedModel:
+    """The model in `dtype`, on the CPU, in evaluation mode. Every weight must be in the files: none is made up."""
+    loaded: Any = _reading(
+        files,
+        "weights",
+        lambda: AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, output_loading_info=True, **files.options),
+    )
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:
+        text = f"{len(missing)} weights are missing, first {missing[0]}: the files do not fit config.json; download or save them again"
+        raise files.error(reasons.MODEL_UNREADABLE, text)
+    model.train(False)
+    return model
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _reading(files: ModelFiles, what: str, read: Callable[[], Read]) -> Read:
+    try:
+        return read()
+    except MemoryError:
+        raise
+    except Exception as error:
+        # transformers, tokenizers, safetensors and gguf each raise types of their own, down to bare Exception.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        if "allocate memory" in str(error) or "OutOfMemory" in type(error).__name__:
+            raise
+        text = " ".join(str(error).split())[:_LIMIT]
+        remedy = "check that the folder is complete and that this version of transformers knows the architecture"
+        raise files.error(reasons.MODEL_UNREADABLE, f"the {what} cannot be read ({type(error).__name__}: {text}); {remedy}") from error

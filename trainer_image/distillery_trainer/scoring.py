@@ -1,0 +1,136 @@
+"""The teacher's signal for given completions: what its head reads, or its logits, at each position that predicts a completion token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from distillery.api import reasons
+
+from .errors import StageError
+
+#: Logits in float32 that are held at once while the entropy is taken: 32 Mi numbers are 128 MiB.
+_LOGITS_AT_ONCE = 32 << 20
+#: Relative to the largest logit; the two ways of computing them differ by rounding alone.
+_CLOSE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output head: logits = cap(scale * (hidden @ weight.T + bias)), with cap(x) = softcap * tanh(x / softcap) where there is one.
+
+    `weight` [vocab, hidden]; `bias` [vocab] or None. Scale: Cohere multiplies (logit_scale), Granite divides (logits_scaling); the cap is
+    Gemma 2's (final_logit_softcapping).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    scale: float
+    softcap: float | None
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[tokens, hidden] to [tokens, vocab], in the model's arithmetic."""
+        logits = functional.linear(hidden, self.weight, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+@dataclass
+class Tally:
+    """Sums over completion tokens, in nats."""
+
+    tokens: int = 0
+    entropy: float = 0.0
+    negative_log_likelihood: float = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Add another sum."""
+        self.tokens += other.tokens
+        self.entropy += other.entropy
+        self.negative_log_likelihood += other.negative_log_likelihood
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The model's head, with the scale and cap that its configuration names."""
+    config = model.config
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if head is None:
+        raise StageError(reasons.UNSUPPORTED, f"spec.teacher.model: {config.model_type} has no output head; use a causal language model")
+    divisor = getattr(config, "logits_scaling", None) or 1.0
+    scale = (getattr(config, "logit_scale", None) or 1.0) * (getattr(config, "lm_head_multiplier", None) or 1.0) / divisor
+    bias = getattr(head, "bias", None)
+    return Head(
+        head.weight.detach(), bias.detach() if bias is not None else None, float(scale), getattr(config, "final_logit_softcapping", None)
+    )
+
+
+def signal_kind(asked: str, model: PreTrainedModel) -> str:
+    """logits or hiddenState: the smaller of the two exact ones where the job leaves it open."""
+    head = head_of(model)
+    smaller = "logits" if head.weight.shape[0] <= head.weight.shape[1] else "hiddenState"
+    return smaller if asked == "auto" else asked
+
+
+class Scorer:
+    """Runs a frozen teacher over prompt + completion. Exactness is checked on the first row, not assumed from the family's name."""
+
+    def __init__(self, model: PreTrainedModel, kind: str) -> None:
+        self.model, self.kind, self.head = model, kind, head_of(model)
+        self._decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
+        self._checked = False
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[list[torch.Tensor], Tally]:
+        """For each (prompt ids, completion ids): [completion tokens, width] on the CPU; row t was computed from what precedes token t.
+
+        Right-padded; the mask comes from lengths.
+        """
+        lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+        ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for line, (prompt, completion) in enumerate(rows):
+            ids[line, : lengths[line]] = torch.tensor([*prompt, *completion])
+            mask[line, : lengths[line]] = 1
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        states = self._decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        if not self._checked:
+            self._check(ids[:1, : lengths[0]], states[0, : lengths[0]])
+        wanted = [states[line, len(prompt) - 1 : lengths[line] - 1] for line, (prompt, _) in enumerate(rows)]
+        targets = torch.cat([torch.tensor(completion) for _, completion in rows]).to(self.model.device)
+        counts = [len(completion) for _, completion in rows]
+        kept, tally = self._signal(torch.cat(wanted), targets)
+        return list(torch.split(kept.cpu(), counts)), tally
+
+    def _signal(self, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Tally]:
+        tally, parts = Tally(), []
+        for chunk, target in self._chunks(hidden, targets):
+            logits = self.head.logits(chunk)
+            if self.kind == "logits":
+                parts.append(logits)
+            log_p = logits.float().log_softmax(-1)
+            entropy = torch.special.entr(log_p.exp()).sum().item()
+            tally.add(Tally(len(target), entropy, -log_p.gather(1, target[:, None]).sum().item()))
+        return (torch.cat(parts) if self.kind == "logits" else hidden), tally
+
+    def _chunks(self, hidden: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        size = max(1, _LOGITS_AT_ONCE // self.head.weight.shape[0])
+        yield from zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
+
+    def _check(self, ids: torch.Tensor, states: torch.Tensor) -> None:
+        """Refuse a family whose logits are made in a way that `Head` does not know."""
+        self._checked = True
+        wanted = self.model(input_ids=ids, use_cache=False).logits[0].float()
+        made = self.head.logits(states).float()
+        error = ((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)).item()
+        if not error <= _CLOSE.get(self.model.dtype, 3e-2):
+            raise StageError(
+                reasons.UNSUPPORTED,
+                f"spec.teacher.model: {self.model.config.model_type} computes its logits in a way that this version cannot repeat from the"
+                f" hidden state (off by {error:.2g} of the largest): use a teacher of another family",
+            )
