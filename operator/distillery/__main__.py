@@ -89,10 +89,14 @@ class Operator:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(queue.run(self._reconcile, self._settings.concurrency))
                 tasks.create_task(resync(self._cluster, queue.add, self._metrics, self._settings.resync_seconds))
-                await handlers.watch(queue.add, self._settings.namespaces, self._ready)
-                raise RuntimeError("Kopf ended by itself")
+                # Last: when Kopf ends it waits five seconds for every task that is younger than itself.
+                tasks.create_task(self._watch(queue.add))
         finally:
             self._metrics.leader.set(0)
+
+    async def _watch(self, add: Callable[[Key], None]) -> None:
+        await handlers.watch(add, self._settings.namespaces, self._ready)
+        raise RuntimeError("Kopf ended by itself")
 
     async def _reconcile(self, key: Key) -> float | None:
         about = {"job": str(key)}

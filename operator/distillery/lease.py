@@ -79,7 +79,8 @@ class Lease:
             return
         self._deadline = float("-inf")
         try:
-            await asyncio.wait_for(self._write(""), timeout=RETRY)
+            async with asyncio.timeout(RETRY):
+                await self._write("")
         except (ClusterError, TimeoutError) as error:
             log.warning("the Lease was not released: %s", error)
 
