@@ -40,6 +40,23 @@ NO_PROGRESS: Final = "NoProgress"
 PREEMPTED: Final = "Preempted"
 FAILED: Final = "Failed"
 
+# -- of stages that wait and go on by themselves (status.stages[].reason)
+SECRET_MISSING: Final = "SecretMissing"
+SERVICE_ACCOUNT_MISSING: Final = "ServiceAccountMissing"
+VOLUME_UNAVAILABLE: Final = "VolumeUnavailable"
+QUOTA_EXCEEDED: Final = "QuotaExceeded"
+IMAGE_UNAVAILABLE: Final = "ImageUnavailable"
+UNSCHEDULABLE: Final = "Unschedulable"
+POD_REFUSED: Final = "PodRefused"
+
+# -- of Events
+STAGE_STARTED: Final = "StageStarted"
+STAGE_SUCCEEDED: Final = "StageSucceeded"
+STAGES_REUSED: Final = "StagesReused"
+STAGE_RETRIED: Final = "StageRetried"
+STAGE_INTERRUPTED: Final = "StageInterrupted"
+STAGE_FAILED: Final = "StageFailed"
+
 # -- of stages (StageResult.reason)
 BAD_INPUT: Final = "BadInput"
 ROWS_INVALID: Final = "RowsInvalid"

@@ -12,7 +12,7 @@ from .measure import Artifact, EvaluationResult, MetricValue
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 Word = Annotated[str, Field(max_length=63)]
 Message = Annotated[str, Field(max_length=2048)]
-StageState = Literal["Pending", "Waiting", "Running", "Succeeded", "Reused", "Failed", "Suspended"]
+StageState = Literal["Pending", "Waiting", "Running", "Succeeded", "Reused", "Failed", "Suspended", "Stopped"]
 
 
 class Condition(Model):
@@ -35,6 +35,7 @@ class StageProgress(Model):
     total: int | None = Field(None, description="Units in all.")
     unit: Annotated[str, Field(max_length=16)] | None = Field(None, description="rows or steps.")
     checkpoint_step: int | None = Field(None, description="Last step whose checkpoint is in the store.")
+    observed_time: Time | None = Field(None, description="When this was read; it is read at most twice a minute.")
 
 
 class StageStatus(Model):
@@ -47,6 +48,7 @@ class StageStatus(Model):
     hash: Annotated[str, Field(max_length=64)] | None = Field(None, description="sha256 of what it is made of.")
     job_name: Word | None = Field(None, description="The batch Job of the last run.")
     start_time: Time | None = Field(None, description="When its first Job was created.")
+    run_start_time: Time | None = Field(None, description="When the Job of the last run was created; absent until it is.")
     completion_time: Time | None = Field(None, description="When it ended.")
     progress: StageProgress | None = Field(None, description="While it runs.")
     metrics: Annotated[list[MetricValue], Field(max_length=32)] = Field(default=[], description="Last values, for example loss.")

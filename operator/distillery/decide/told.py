@@ -1,0 +1,77 @@
+"""Events: what has changed between two statuses, each told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distillery.api import reasons
+from distillery.api.status import StageStatus
+from distillery.conditions import clip
+from distillery.manifests import event
+
+from .situation import Body, Draft, Situation, is_over
+
+NOTE_LIMIT = 900
+
+
+def events(situation: Situation, draft: Draft) -> tuple[Body, ...]:
+    """The Events of this transition. A second pass over the same transition makes the same names."""
+    told = [*_of_stages(situation, draft), *_of_job(situation, draft)]
+    return tuple(
+        event(situation.job, kind, reason, clip(note, NOTE_LIMIT), occasion, situation.now) for kind, reason, note, occasion in told
+    )
+
+
+def _of_stages(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, str, str]]:
+    before = {stage.name: stage for stage in situation.job.status.stages}
+    reused = [stage.name for stage in draft.status.stages if stage.state == "Reused" and _state(before.get(stage.name)) != "Reused"]
+    if reused:
+        yield "Normal", reasons.STAGES_REUSED, f"already in the store, not run again: {', '.join(reused)}", draft.status.spec_hash or ""
+    for stage in draft.status.stages:
+        old = before.get(stage.name) or StageStatus(name=stage.name)
+        if (stage.state, stage.attempts, stage.stale_runs, stage.reason) == (old.state, old.attempts, old.stale_runs, old.reason):
+            continue
+        if (found := _of_stage(old, stage)) is not None:
+            kind, reason, note = found
+            yield kind, reason, f"stage {stage.name}: {note}", f"{stage.name}/{max(stage.runs, old.runs)}/{stage.hash}"
+
+
+def _of_stage(old: StageStatus, new: StageStatus) -> tuple[str, str, str] | None:
+    said = new.message or ""
+    if new.state == "Failed":
+        return "Warning", reasons.STAGE_FAILED, said
+    if new.attempts > old.attempts:
+        return "Warning", reasons.STAGE_RETRIED, said
+    if new.stale_runs > old.stale_runs:
+        return "Warning", reasons.STAGE_INTERRUPTED, f"run {old.runs} was interrupted, which costs no attempt"
+    if new.state == "Succeeded" and old.state != "Succeeded":
+        return "Normal", reasons.STAGE_SUCCEEDED, said or "done"
+    if new.state == "Running" and old.state == "Pending":
+        return "Normal", reasons.STAGE_STARTED, f"created Job {new.job_name} (run {new.runs})"
+    if new.state == "Waiting" and new.reason != old.reason and new.job_name:
+        return "Warning", new.reason or reasons.WAITING, said
+    return None
+
+
+def _of_job(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, str, str]]:
+    occasion = str(situation.job.generation)
+    before = {condition.type: condition for condition in situation.job.status.conditions}
+    for condition in draft.status.conditions:
+        old = before.get(condition.type)
+        if old is not None and (old.status, old.reason) == (condition.status, condition.reason):
+            continue
+        if condition.type == reasons.SUSPENDED and condition.status == "True":
+            yield "Normal", reasons.SUSPENDED, condition.message, occasion
+        elif condition.type == reasons.SUSPENDED and old is not None and old.status == "True":
+            yield "Normal", reasons.RESUMED, "goes on", occasion
+        elif condition.type == reasons.VALIDATED and condition.reason == reasons.INVALID_SPEC:
+            yield "Warning", reasons.INVALID_SPEC, condition.message, occasion
+        elif condition.type == reasons.EXPORTED and condition.reason == reasons.QUALITY_GATE_FAILED:
+            yield "Warning", reasons.QUALITY_GATE_FAILED, condition.message, draft.status.spec_hash or ""
+        elif condition.type == reasons.SUCCEEDED and is_over(draft.status):
+            good = condition.status == "True"
+            yield "Normal" if good else "Warning", reasons.SUCCEEDED if good else condition.reason, condition.message, ""
+
+
+def _state(stage: StageStatus | None) -> str:
+    return stage.state if stage else ""

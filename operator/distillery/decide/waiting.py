@@ -1,0 +1,165 @@
+"""Why a child has no running pod, and what helps: taken from the pod, and from the Events about the Job and the pod."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from distillery.api import reasons
+from distillery.api.stages import Stage
+from distillery.api.status import StageStatus
+from distillery.conditions import clip
+from distillery.observe import Body, Run
+from distillery.plan import scheduling_field
+
+from .situation import MOST_STALE_RUNS, Draft, Situation, is_open
+
+#: A pod that starts in this time needs no explanation.
+GRACE_SECONDS = 30.0
+
+
+class Explanation(NamedTuple):
+    """A reason for programs, a sentence with the remedy for people."""
+
+    reason: str
+    message: str
+
+
+class _Sign(NamedTuple):
+    """Words of Kubernetes, what they mean, and what helps; `{0}` is what the expression's first group found."""
+
+    words: re.Pattern[str]
+    reason: str
+    remedy: str
+
+
+_ADMISSION = "an admission rule of the cluster refuses the pod: ask your platform team"
+_SIGNS = tuple(
+    _Sign(re.compile(words, re.IGNORECASE), reason, remedy)
+    for words, reason, remedy in (
+        (r'secret "?([^" ]+)"? not found', reasons.SECRET_MISSING, 'create Secret "{0}" in the namespace of the job'),
+        (r"couldn't find key (\S+) in Secret", reasons.SECRET_MISSING, "add key {0} to that Secret"),
+        (r'serviceaccount "?([^" ]+)"? not found', reasons.SERVICE_ACCOUNT_MISSING, 'create ServiceAccount "{0}" there'),
+        (r'persistentvolumeclaim "?([^" ]+)"? not found', reasons.VOLUME_UNAVAILABLE, 'create PersistentVolumeClaim "{0}"'),
+        (r"unbound immediate PersistentVolumeClaims", reasons.VOLUME_UNAVAILABLE, "see why the claim is not bound: kubectl describe pvc"),
+        (r"no PriorityClass with name (\S+) was found", reasons.POD_REFUSED, 'create PriorityClass "{0}"'),
+        (r'runtimeclass(?:es)?[^"]*"?([^" ]+)"? not found', reasons.POD_REFUSED, 'create RuntimeClass "{0}"'),
+        (r"exceeded quota", reasons.QUOTA_EXCEEDED, "wait until other pods of the namespace end, or have the ResourceQuota raised"),
+        (r"violates PodSecurity", reasons.POD_REFUSED, "the namespace admits no pod of this kind: ask your platform team"),
+        (r"ImagePullBackOff|ErrImagePull|InvalidImageName|ErrImageNeverPull", reasons.IMAGE_UNAVAILABLE,
+         "check that the image exists and that spec.scheduling.imagePullSecrets names a Secret that may pull it"),
+        (r"Insufficient (\S+)|nodes are available|node affinity|untolerated taint", reasons.UNSCHEDULABLE,
+         "add such a node, or change resources, nodeSelector, tolerations or affinity in {field}"),
+        (r"FailedMount|FailedAttachVolume", reasons.VOLUME_UNAVAILABLE, "see the volume: kubectl describe pod"),
+        (r"is forbidden", reasons.POD_REFUSED, _ADMISSION),
+    )
+)  # fmt: skip
+
+
+def needs_explaining(run: Run, now: datetime) -> bool:
+    """Whether a run has gone without a running pod for longer than a pod takes to start."""
+    idle = run.finished is None and not run.deleting and not run.suspended and not _runs(run)
+    return idle and (now - run.idle_since).total_seconds() >= GRACE_SECONDS
+
+
+def watch(situation: Situation, draft: Draft) -> Draft:
+    """The state and message of every open run that is still going."""
+    for planned in situation.plan.stages:
+        stage = draft.stage(planned.name)
+        run = situation.observed.runs.get(stage.job_name or "")
+        if not is_open(stage) or run is None or run.finished or run.deleting:
+            continue
+        draft = _watched(situation, draft, planned, stage, run)
+    return draft
+
+
+def accepted(situation: Situation, stage: StageStatus) -> dict[str, object]:
+    """What changes in a stage when the Job of its run is there."""
+    return {
+        "state": "Running",
+        "start_time": stage.start_time or situation.stamp,
+        "run_start_time": situation.stamp,
+        "reason": None,
+        "message": None,
+    }
+
+
+def explain(run: Run, events: Mapping[str, Sequence[Body]], field: str) -> Explanation:
+    """Why nothing runs: the newest pod's own words first, then Events of the pod, then Events of the Job."""
+    words = next(_words(run, events), f"Job {run.name} has no running pod yet")
+    return understand(words, field)
+
+
+def understand(words: str, field: str) -> Explanation:
+    """What words of Kubernetes mean for the job; `field` is where the manifest schedules the stage."""
+    for sign in _SIGNS:
+        if match := sign.words.search(words):
+            remedy = sign.remedy.format(*(match.groups() or ("",)), field=field)
+            return Explanation(sign.reason, clip(f"{words}; {remedy}. The job goes on by itself"))
+    return Explanation(reasons.WAITING, clip(words))
+
+
+def _watched(situation: Situation, draft: Draft, planned: Stage, stage: StageStatus, run: Run) -> Draft:
+    if stage.run_start_time is None:  # created by a pass that did not live to write it down
+        draft = draft.with_stage(stage.name, **accepted(situation, stage))
+        stage = draft.stage(stage.name)
+    if run.suspended:
+        message = f"Job {run.name} waits for quota: kubectl get workloads"
+        return draft.with_stage(stage.name, state="Waiting", reason=reasons.WAITING_FOR_QUOTA, message=message)
+    if (looped := _looped(situation, draft, stage, run)) is not None:
+        return looped
+    if _runs(run):
+        return draft.with_stage(stage.name, state="Running", reason=None, message=_resumed(stage, run))
+    if not needs_explaining(run, situation.now):
+        return draft
+    found = explain(run, situation.observed.events, scheduling_field(planned))
+    return draft.with_stage(stage.name, state="Waiting", reason=found.reason, message=found.message)
+
+
+def _looped(situation: Situation, draft: Draft, stage: StageStatus, run: Run) -> Draft | None:
+    """A Job whose pods were interrupted again and again: the Job controller replaces them without end, so the end is ours."""
+    stops = sum(pod.interrupted for pod in run.pods)
+    if stops < MOST_STALE_RUNS:
+        return None
+    step = situation.checkpoint(stage)
+    if step is not None and step > (stage.run_checkpoint_step or 0):
+        message = f"Job {run.name} was interrupted {stops} times; it made progress, so a new one goes on"
+        return draft.with_stage(stage.name, state="Pending", job_name=None, stale_runs=0, completion_time=situation.stamp, message=message)
+    message = f"{stops} pods in a row were interrupted without a new checkpoint"
+    failed = draft.with_stage(stage.name, state="Failed", reason=reasons.NO_PROGRESS, message=message, completion_time=situation.stamp)
+    return failed.ended(reasons.NO_PROGRESS, f"stage {stage.name}: {message}")
+
+
+def _resumed(stage: StageStatus, run: Run) -> str | None:
+    """The message of a running stage: its own, or else how often it was interrupted."""
+    stops = sum(pod.interrupted for pod in run.pods)
+    if stage.state == "Running" and (stage.message or not stops):
+        return stage.message
+    return f"goes on after {stops} interruption{'s' * (stops > 1)}" if stops else None
+
+
+def _runs(run: Run) -> bool:
+    return any(pod.running for pod in run.pods)
+
+
+def _words(run: Run, events: Mapping[str, Sequence[Body]]) -> Iterator[str]:
+    pod = next((pod for pod in reversed(run.pods) if not pod.ended), None)
+    if pod is not None:
+        if pod.waiting_reason and pod.waiting_reason not in ("ContainerCreating", "PodInitializing"):
+            yield f"pod {pod.name}: {pod.waiting_reason}: {pod.waiting_message}"
+        if pod.unscheduled:
+            yield f"pod {pod.name}: {pod.unscheduled}"
+        yield from _warnings(events.get(pod.uid, ()))
+        yield f"pod {pod.name} is {pod.waiting_reason or pod.phase}"
+    yield from _warnings(events.get(run.uid, ()))
+
+
+def _warnings(events: Sequence[Body]) -> Iterator[str]:
+    """The newest Warning, without the random names of the pods that came to nothing, so that the same cause reads the same."""
+    warnings = [event for event in events if event.get("type") == "Warning"]
+    if warnings:
+        newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+        text = re.sub(r'pods "([^"]+)-[a-z0-9]{5}"', r'pods "\1"', str(newest.get("message") or ""))
+        yield f"{newest.get('reason')}: {text}"

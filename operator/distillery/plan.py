@@ -1,0 +1,142 @@
+"""From a spec to what it needs of a cluster: stages, names, sources, and the reasons why it cannot run.
+
+Pure. `decide` compares a plan with what is observed; `manifests` renders its parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from .api.base import problems
+from .api.job import FROZEN, DistillationJobSpec
+from .api.scheduling import StageScheduling
+from .api.stages import CURATE, EVALUATE, PREFLIGHT, TRACES, TRAIN, Stage, digest, planned_stages
+from .settings import Settings
+
+#: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write.
+_READS: Mapping[str, tuple[str, ...]] = {
+    PREFLIGHT: ("TEACHER", "STUDENT", "TRAIN", "EVALUATION"),
+    TRACES: ("TEACHER", "STUDENT", "TRAIN", "EVALUATION"),
+    CURATE: ("STUDENT",),
+    TRAIN: ("STUDENT", "TEACHER"),
+    EVALUATE: ("STUDENT", "TEACHER"),
+}
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+LONGEST_NAME = 63
+
+
+class Source(NamedTuple):
+    """Something outside the cluster that stages read or write. `field` is its path in the manifest."""
+
+    role: str
+    field: str
+    uri: str
+    secret: str | None
+
+    @property
+    def claim(self) -> str | None:
+        """The PersistentVolumeClaim of a pvc:// URI."""
+        return self.uri.removeprefix("pvc://").split("/", 1)[0] if self.uri.startswith("pvc://") else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job needs. With `problems`, `spec` is None and there are no stages."""
+
+    settings: Settings
+    spec: DistillationJobSpec | None = None
+    stages: tuple[Stage, ...] = ()
+    spec_hash: str = ""
+    config_map: str = ""
+    problems: tuple[str, ...] = ()
+
+
+def make_plan(name: str, spec: Mapping[str, Any], settings: Settings) -> Plan:
+    """The plan of a job of this name; never raises, says what is wrong in `problems`."""
+    try:
+        parsed = DistillationJobSpec.model_validate(spec)
+    except ValidationError as error:
+        return Plan(settings, problems=tuple(problems(error, "spec")))
+    if found := tuple(_problems(name, parsed)):
+        return Plan(settings, problems=found)
+    whole = spec_hash(parsed)
+    return Plan(settings, parsed, planned_stages(parsed), whole, f"{name}-{whole[:8]}")
+
+
+def spec_hash(spec: DistillationJobSpec) -> str:
+    """sha256 of the frozen fields without what is default, so that a new field with a default changes no job."""
+    dump = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return digest(_without_empty({name: dump.get(name) for name in FROZEN}))
+
+
+def sources(spec: DistillationJobSpec) -> tuple[Source, ...]:
+    """Every URI of a spec, with the role that prefixes its credentials; the output is first."""
+    teacher = spec.teacher.model or spec.teacher.traces
+    kind = "model" if spec.teacher.model else "traces"
+    named: tuple[tuple[str, str, Any], ...] = (
+        ("OUTPUT", "spec.output", spec.output),
+        ("TEACHER", f"spec.teacher.{kind}", teacher),
+        ("STUDENT", "spec.student.model", spec.student.model),
+        ("TRAIN", "spec.data.train", spec.data.train),
+        ("EVALUATION", "spec.data.evaluation", spec.data.evaluation),
+    )
+    return tuple(
+        Source(role, field, part.uri, part.credentials_secret_ref.name if part.credentials_secret_ref else None)
+        for role, field, part in named
+        if part is not None
+    )
+
+
+def sources_of(spec: DistillationJobSpec, stage: Stage) -> tuple[Source, ...]:
+    """What one stage touches, and no more: its pod gets the credentials and claims of these alone."""
+    reads = {"OUTPUT", *_READS.get(stage.kind, ())}
+    if spec.teacher.traces is not None:
+        reads.add("TEACHER")  # bought traces take the place of the traces stage, which every later stage reads
+    return tuple(source for source in sources(spec) if source.role in reads)
+
+
+def scheduling_of(spec: DistillationJobSpec, stage: Stage) -> StageScheduling:
+    """Where the pod of a stage runs."""
+    found: StageScheduling = stage.export or getattr(spec.scheduling.stages, stage.kind)
+    return found
+
+
+def scheduling_field(stage: Stage) -> str:
+    """The path in the manifest of what `scheduling_of` returns, for messages."""
+    return f"spec.exports[{stage.export.name}]" if stage.export else f"spec.scheduling.stages.{stage.kind}"
+
+
+def child_name(job: str, stage: str, stage_hash: str, run: int) -> str:
+    """The name of the batch Job of one run: the same run always has the same name, which makes creating it safe to repeat."""
+    tail = f"-{stage_hash[:6]}-{run}"
+    head = f"{job}-{stage}"
+    room = LONGEST_NAME - len(tail)
+    if len(head) > room:
+        head = f"{head[: room - 7].rstrip('-')}-{digest(head)[:6]}"
+    return head + tail
+
+
+def _problems(name: str, spec: DistillationJobSpec) -> Iterator[str]:
+    if not _NAME.fullmatch(name):
+        yield f'metadata.name: "{name}" must be a DNS label of at most 40 characters that starts with a letter; choose another name'
+    for source in sources(spec):
+        if source.uri.startswith("file://"):
+            yield (
+                f'{source.field}.uri: "{source.uri}" is a file of one machine, which pods cannot see: '
+                "use s3://, pvc:// or (for models and data) hf://; file:// is for `distill run`"
+            )
+        if source.claim is not None and not _OBJECT_NAME.fullmatch(source.claim):
+            yield f'{source.field}.uri: "{source.claim}" is not a name of a PersistentVolumeClaim; write pvc://<claim>/<path>'
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _without_empty(child) for key, child in value.items()}
+        return {key: child for key, child in kept.items() if child is not None and child != {}}
+    return value

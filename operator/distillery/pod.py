@@ -1,0 +1,133 @@
+"""The pod of a stage: restricted, without API token, with the credentials and claims of that stage alone.
+
+Pure. `manifests` wraps it into a batch Job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .api.job import DistillationJobSpec
+from .api.stages import Stage
+from .observe import DistillationJob
+from .plan import Plan, Source, scheduling_of, sources_of
+from .settings import GATEWAY_AUDIENCE
+
+CONTAINER = "stage"
+USER = 65532
+TOKEN_FOLDER = "/var/run/secrets/distillery"
+PROGRESS_PATH = "/v1/progress"
+Body = dict[str, Any]
+#: The keys of a credentials Secret; others never reach a pod.
+_KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+)
+#: Keys that a Secret for such a URI must have. The kubelet holds a pod back, and says why, until they are there: a Secret that is
+#: applied after the job, or lacks its key, is named in the status and heals by itself. Were all keys optional, it would be missed.
+_REQUIRED = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "hf": ("HF_TOKEN",)}
+
+
+def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage: Stage, image: str, arguments: Sequence[str]) -> Body:
+    """The spec of the pod that runs `distill <arguments>` in `image`."""
+    scheduling, place = spec.scheduling, scheduling_of(spec, stage)
+    touched = sources_of(spec, stage)
+    volumes = [*_volumes(plan, touched), *(_shared_memory() if _has_gpu(place.resources.wire()) else ())]
+    optional: Body = {
+        "priorityClassName": scheduling.priority_class_name,
+        "serviceAccountName": scheduling.service_account_name,
+        "runtimeClassName": scheduling.runtime_class_name,
+        "imagePullSecrets": [secret.wire() for secret in scheduling.image_pull_secrets],
+        "nodeSelector": dict(place.node_selector),
+        "tolerations": [toleration.wire() for toleration in place.tolerations],
+        "affinity": place.affinity.wire() if place.affinity else None,
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": scheduling.termination_grace_period_seconds,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **{name: value for name, value in optional.items() if value},
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": image,
+                "imagePullPolicy": plan.settings.image_pull_policy,
+                "command": ["distill"],
+                "args": list(arguments),
+                "env": _environment(plan, touched),
+                "resources": {name: value for name, value in place.resources.wire().items() if value},
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [mount for _, mount in volumes],
+            }
+        ],
+        "volumes": [volume for volume, _ in volumes],
+    }
+
+
+def _environment(plan: Plan, touched: Sequence[Source]) -> list[Body]:
+    ours = {"HOME": "/work", "HF_HOME": "/work/hf", "DISTILLERY_WORK": "/work"}
+    if plan.settings.gateway_url:
+        ours["DISTILLERY_PROGRESS_URL"] = plan.settings.gateway_url.rstrip("/") + PROGRESS_PATH
+        ours["DISTILLERY_TOKEN_FILE"] = f"{TOKEN_FOLDER}/token"
+    values = {**plan.settings.stage_env, **ours}
+    plain = [{"name": name, "value": value} for name, value in values.items()]
+    return plain + [entry for source in touched if source.secret for entry in _credentials(source, source.secret)]
+
+
+def _credentials(source: Source, secret: str) -> Iterator[Body]:
+    required = _REQUIRED.get(source.uri.split("://", 1)[0], ())
+    for key in _KEYS:
+        reference: Body = {"name": secret, "key": key, **({} if key in required else {"optional": True})}
+        yield {"name": f"{source.role}_{key}", "valueFrom": {"secretKeyRef": reference}}
+
+
+def _volumes(plan: Plan, touched: Sequence[Source]) -> Iterator[tuple[Body, Body]]:
+    """Each volume with its mount."""
+    name = plan.config_map
+    yield (
+        {"name": "job", "configMap": {"name": name}},
+        {"name": "job", "mountPath": "/etc/distillery", "readOnly": True},
+    )
+    for folder in ("tmp", "work"):
+        yield {"name": folder, "emptyDir": {}}, {"name": folder, "mountPath": f"/{folder}"}
+    if plan.settings.gateway_url:
+        token = {"serviceAccountToken": {"audience": GATEWAY_AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
+        yield (
+            {"name": "token", "projected": {"sources": [token]}},
+            {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+        )
+    writable = {source.claim for source in touched if source.role == "OUTPUT"}
+    claims = sorted({source.claim for source in touched if source.claim is not None})
+    for number, claim in enumerate(claims):
+        read_only = {} if claim in writable else {"readOnly": True}
+        volume = {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, **read_only}}
+        yield volume, {"name": f"claim-{number}", "mountPath": f"/volumes/{claim}", **read_only}
+
+
+def _has_gpu(resources: Body) -> bool:
+    return any("gpu" in name for kind in resources.values() for name in kind)
+
+
+def _shared_memory() -> Iterator[tuple[Body, Body]]:
+    """CUDA's and torch's workers share tensors through /dev/shm, of which a container has 64 MiB by default."""
+    yield {"name": "shm", "emptyDir": {"medium": "Memory"}}, {"name": "shm", "mountPath": "/dev/shm"}

@@ -1,0 +1,137 @@
+"""One pass over one job: gather, decide, apply, tell, write the status. The only place where reads, decisions and writes meet.
+
+A pass may die between any two calls: the status is the log of intents (see `decide.situation`), so the next pass goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from .cluster import AlreadyExists, Body, Cluster, Conflict, Forbidden, Invalid, Key, NotFound
+from .decide import Decision, Deletion, decide
+from .decide.situation import is_open, is_over
+from .decide.waiting import needs_explaining
+from .gateway_client import Gateway
+from .observe import HASH_ANNOTATION, DistillationJob, Observed, Refusal, Run, job_from, runs_from
+from .plan import Plan, make_plan
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def reconcile(key: Key, cluster: Cluster, gateway: Gateway, clock: Callable[[], datetime], settings: Settings) -> float | None:
+    """One pass. Returns after how many seconds to look again, None if only when something moves. Raises ClusterError: try again later."""
+    try:
+        job = job_from(await cluster.get_job(*key))
+    except NotFound:
+        return None
+    if job.deleting:
+        return None  # its children are collected
+    now, plan = clock(), make_plan(job.name, job.spec, settings)
+    observed = await gather(job, plan, cluster, gateway, now)
+    decision = decide(job, plan, observed, now)
+    if refusals := await _create(job, decision, cluster):
+        decision = decide(job, plan, replace(observed, refusals=refusals), now)
+    for deletion in decision.delete:
+        await _delete(job, deletion, cluster)
+    await _tell(decision.events, cluster)
+    if patch := difference(job.status.wire(), decision.status.wire()):
+        await cluster.patch_status(job.namespace, job.name, job.resource_version, patch)
+    return decision.requeue_after
+
+
+async def gather(job: DistillationJob, plan: Plan, cluster: Cluster, gateway: Gateway, now: datetime) -> Observed:
+    """Everything that a decision may rest on. What a job in its state cannot need is not read."""
+    children = await cluster.children(job.namespace, job.name, job.uid)
+    runs, strays = runs_from(children.jobs, children.pods)
+    observed = Observed(runs=runs, stray_pods=strays)
+    if is_over(job.status):
+        return observed
+    awaited = [stage.job_name for stage in job.status.stages if is_open(stage)]
+    if any(name not in runs for name in awaited):
+        observed = replace(observed, config_map=await _config_map(job, plan, cluster))
+    going = [runs[name] for name in awaited if name in runs and runs[name].finished is None]
+    if any(pod.running for run in going for pod in run.pods):
+        observed = replace(observed, progress=await gateway.progress(job.namespace, job.name, job.uid))
+    unexplained = [run for run in going if needs_explaining(run, now)]
+    return replace(observed, events=await _events(job, unexplained, cluster))
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
+    """The JSON merge patch (RFC 7396) from old to new; empty if they are the same."""
+    patch: Body = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := difference(before, value):
+                patch[name] = inner
+        elif value != before or name not in old:
+            patch[name] = value
+    return patch
+
+
+async def _config_map(job: DistillationJob, plan: Plan, cluster: Cluster) -> Body | None:
+    if not plan.config_map:
+        return None
+    try:
+        return await cluster.get_child("ConfigMap", job.namespace, plan.config_map)
+    except NotFound:
+        return None
+
+
+async def _events(job: DistillationJob, runs: Sequence[Run], cluster: Cluster) -> dict[str, list[Body]]:
+    """The Events about Jobs that have no running pod, and about their pods."""
+    uids = [uid for run in runs for uid in (run.uid, *(pod.uid for pod in run.pods if not pod.ended))]
+    return {uid: await cluster.events_of(job.namespace, uid) for uid in uids}
+
+
+async def _create(job: DistillationJob, decision: Decision, cluster: Cluster) -> dict[str, Refusal]:
+    """Create the children; returns those that the API server refused, by name."""
+    refusals: dict[str, Refusal] = {}
+    for body in decision.create:
+        name = body["metadata"]["name"]
+        try:
+            await (cluster.create_job(body) if body["kind"] == "Job" else cluster.create_config_map(body))
+        except AlreadyExists:
+            if not await _is_ours(job, body, cluster):
+                words = f'{body["kind"]} "{name}" is there but not of this job; it is waited for until the collector or you delete it'
+                refusals[name] = Refusal(words)
+        except Invalid as error:
+            refusals[name] = Refusal(error.message, final=True)
+        except Forbidden as error:
+            refusals[name] = Refusal(error.message)
+    return refusals
+
+
+async def _is_ours(job: DistillationJob, body: Body, cluster: Cluster) -> bool:
+    """Whether the object of this name is the one that we were about to create: an earlier pass did, and died."""
+    try:
+        found = await cluster.get_child(body["kind"], job.namespace, body["metadata"]["name"])
+    except NotFound:
+        return False
+    owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences", ()) if owner.get("controller")}
+    wanted, has = (o["metadata"].get("annotations", {}).get(HASH_ANNOTATION) for o in (body, found))
+    return owners == {job.uid} and wanted == has
+
+
+async def _delete(job: DistillationJob, deletion: Deletion, cluster: Cluster) -> None:
+    try:
+        if deletion.kind == "Job":
+            await cluster.delete_job(job.namespace, deletion.name, deletion.uid)
+        else:
+            await cluster.delete_distillation_job(job.namespace, deletion.name, deletion.uid)
+    except (NotFound, Conflict):
+        log.debug("%s %s/%s of uid %s was gone already", deletion.kind, job.namespace, deletion.name, deletion.uid)
+
+
+async def _tell(events: Sequence[Body], cluster: Cluster) -> None:
+    """Events are for people: where a namespace refuses them (a quota, its end), the job goes on without."""
+    for event in events:
+        try:
+            await cluster.create_event(event)
+        except (AlreadyExists, Forbidden, Invalid, NotFound) as error:
+            log.info("Event %s was not written: %s", event["reason"], error, extra={"object": event["metadata"]["name"]})

@@ -1,0 +1,199 @@
+"""An API server in memory: what the `Cluster` protocol promises, with the behaviour of a real one. tests/contract holds the two together.
+
+It has uids, resourceVersions, 409s, generations, deletion in the foreground and the garbage collector. It can die at a call (`Killed`),
+answer reads with what stood before the last write (`lag`), and refuse what a test wants refused (`refuse`).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+from distillery.cluster import AlreadyExists, Body, Children, ClusterError, Conflict, NotFound
+from distillery.settings import JOB_LABEL, UID_LABEL
+from distillery.timestamps import stamp
+
+Reference = tuple[str, str, str]
+Store = dict[Reference, Body]
+
+
+class Killed(BaseException):
+    """The operator's process ends here."""
+
+
+class FakeCluster:
+    """Objects by (kind, namespace, name). Bodies are replaced, never changed in place, so a snapshot is a copy of the dict."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
+        self.objects: Store = {}
+        self.before: Store = {}
+        self.calls: list[str] = []
+        self.kill_at: int | None = None
+        self.kill_after_effect = False
+        self.lag: Callable[[], bool] = lambda: False
+        self.refuse: Callable[[Body], ClusterError | None] = lambda body: None
+        self.created = Counter[Reference]()
+        self._versions = itertools.count(1)
+        self._uids = itertools.count(1)
+
+    # -- the protocol
+
+    async def get_job(self, namespace: str, name: str) -> Body:
+        return self._call("get_job", lambda: self._read("DistillationJob", namespace, name))
+
+    async def children(self, namespace: str, name: str, uid: str) -> Children:
+        def listed() -> Children:
+            seen = self.before if self.lag() else self.objects
+            jobs = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Job", namespace) and _label(b, JOB_LABEL) == name]
+            pods = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Pod", namespace) and _label(b, UID_LABEL) == uid]
+            return copy.deepcopy(Children([job for job in jobs if controller_uid(job) == uid], pods))
+
+        return self._call("children", listed)
+
+    async def get_child(self, kind: str, namespace: str, name: str) -> Body:
+        return self._call("get_child", lambda: self._read(kind, namespace, name))
+
+    async def create_config_map(self, body: Body) -> Body:
+        return self._call("create_config_map", lambda: self.create(body))
+
+    async def create_job(self, body: Body) -> Body:
+        return self._call("create_job", lambda: self.create(body))
+
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        self._call("delete_job", lambda: self.delete("Job", namespace, name, uid))
+
+    async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        def patched() -> Body:
+            old = self.get("DistillationJob", namespace, name)
+            if old["metadata"]["resourceVersion"] != resource_version:
+                raise Conflict("the object has been modified; please apply your changes to the latest version and try again")
+            return self.put({**old, "status": merged(old.get("status", {}), status)})
+
+        return self._call("patch_status", patched)
+
+    async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
+        self._call("delete_distillation_job", lambda: self.delete("DistillationJob", namespace, name, uid))
+
+    async def create_event(self, body: Body) -> None:
+        def told() -> None:
+            if ("Event", body["metadata"]["namespace"], body["metadata"]["name"]) not in self.objects:
+                self.create(body)
+
+        self._call("create_event", told)
+
+    async def events_of(self, namespace: str, uid: str) -> list[Body]:
+        found = [b for (kind, ns, _), b in self.objects.items() if (kind, ns) == ("CoreEvent", namespace)]
+        return self._call("events_of", lambda: [b for b in found if b["involvedObject"]["uid"] == uid])
+
+    async def list_jobs(self) -> AsyncIterator[Body]:
+        for (kind, _, _), body in list(self.objects.items()):
+            if kind == "DistillationJob":
+                yield copy.deepcopy(body)
+
+    # -- the server behind it, for tests
+
+    def get(self, kind: str, namespace: str, name: str) -> Body:
+        """The object as it is; NotFound."""
+        try:
+            return self.objects[kind, namespace, name]
+        except KeyError:
+            raise NotFound(f'{kind} "{name}" not found') from None
+
+    def create(self, body: Body) -> Body:
+        """Store a new object with uid, times and versions; AlreadyExists."""
+        reference = _reference(body)
+        if (refusal := self.refuse(body)) is not None:
+            raise refusal
+        if reference in self.objects:
+            raise AlreadyExists(f'{reference[0]} "{reference[2]}" already exists')
+        self.created[reference] += 1
+        fresh = {"uid": f"uid-{next(self._uids)}", "creationTimestamp": stamp(self.clock()), "generation": 1}
+        return self.put({**copy.deepcopy(body), "metadata": {**copy.deepcopy(body["metadata"]), **fresh}})
+
+    def put(self, body: Body) -> Body:
+        """Store a version of an object; a changed spec is a new generation."""
+        reference = _reference(body)
+        old = self.objects.get(reference)
+        meta = {**body["metadata"], "resourceVersion": str(next(self._versions))}
+        if old is not None and old.get("spec") != body.get("spec"):
+            meta["generation"] = old["metadata"]["generation"] + 1
+        self.before = dict(self.objects)
+        self.objects[reference] = {**body, "metadata": meta}
+        return copy.deepcopy(self.objects[reference])
+
+    def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """In the foreground: a Job with live pods stays until they are gone. What it owned is collected."""
+        body = self.get(kind, namespace, name)
+        if body["metadata"]["uid"] != uid:
+            raise Conflict(f"the UID in the precondition ({uid}) does not match the UID in record ({body['metadata']['uid']})")
+        self._mark(body)
+        for owned in self.owned_by(uid):
+            self.delete(owned["kind"], namespace, owned["metadata"]["name"], owned["metadata"]["uid"])
+        if kind != "Pod" or body["status"]["phase"] in ("Succeeded", "Failed"):
+            self.collect(kind, namespace, name)
+
+    def collect(self, kind: str, namespace: str, name: str) -> None:
+        """Remove an object that is being deleted, if nothing that it owns is left; then, likewise, its owner."""
+        body = self.objects.get((kind, namespace, name))
+        if body is None or "deletionTimestamp" not in body["metadata"]:
+            return
+        if kind == "Job" and self.owned_by(body["metadata"]["uid"]):
+            return
+        self.before = dict(self.objects)
+        del self.objects[kind, namespace, name]
+        for owner in [b for b in self.objects.values() if b["metadata"].get("uid") == controller_uid(body)]:
+            self.collect(owner["kind"], namespace, owner["metadata"]["name"])
+
+    def owned_by(self, uid: str) -> list[Body]:
+        """The objects whose controller has this uid."""
+        return [body for body in self.objects.values() if controller_uid(body) == uid]
+
+    def _mark(self, body: Body) -> None:
+        if "deletionTimestamp" not in body["metadata"]:
+            self.put({**body, "metadata": {**body["metadata"], "deletionTimestamp": stamp(self.clock())}})
+
+    def _read(self, kind: str, namespace: str, name: str) -> Body:
+        seen = self.before if self.lag() else self.objects
+        if (kind, namespace, name) not in seen:
+            raise NotFound(f'{kind} "{name}" not found')
+        return copy.deepcopy(seen[kind, namespace, name])
+
+    def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+        self.calls.append(name)
+        dies = self.kill_at is not None and len(self.calls) == self.kill_at
+        if dies and not self.kill_after_effect:
+            raise Killed(name)
+        result = effect()
+        if dies:
+            raise Killed(name)
+        return result
+
+
+def controller_uid(body: Body) -> str | None:
+    """The uid of an object's controller."""
+    return next((owner["uid"] for owner in body["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
+
+
+def merged(old: Body, patch: Body) -> Body:
+    """RFC 7396."""
+    out = {name: value for name, value in old.items() if name not in patch or patch[name] is not None}
+    for name, value in patch.items():
+        if isinstance(value, dict):
+            out[name] = merged(old.get(name) or {}, value)
+        elif value is not None:
+            out[name] = copy.deepcopy(value)
+    return out
+
+
+def _label(body: Body, name: str) -> str | None:
+    labels: dict[str, str] = body["metadata"].get("labels", {})
+    return labels.get(name)
+
+
+def _reference(body: Body) -> Reference:
+    return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]

@@ -1,0 +1,225 @@
+"""A cluster that runs a job in virtual time: the Job controller, the kubelet and the trainer image, as far as the operator sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.crash.fake_cluster import FakeCluster, Killed, controller_uid
+
+from distillery.api.job import DistillationJobSpec
+from distillery.api.result import Progress, StageResult
+from distillery.api.stages import stage_hashes
+from distillery.cluster import Body, Key
+from distillery.observe import HASH_ANNOTATION, RUN_ANNOTATION
+from distillery.reconcile import reconcile
+from distillery.settings import STAGE_LABEL, Settings
+from distillery.timestamps import stamp
+
+KEY = Key("team-a", "tiny")
+OUTPUT = "s3://models/tiny"
+MINIMAL: Body = {
+    "teacher": {"model": {"uri": "hf://org/teacher"}},
+    "student": {"model": {"uri": "hf://org/student"}},
+    "data": {"train": {"uri": "s3://data/train.jsonl"}},
+    "output": {"uri": OUTPUT},
+}
+EXPORTS: Body = {
+    "exports": [
+        {"name": "q4", "format": "gguf", "quantization": "q4_0"},
+        {"name": "web", "format": "onnx", "quantization": "int8"},
+    ]
+}
+DIGESTS = {name: name * 4 for name in ("teacher", "traces", "student", "train", "evaluation")}
+
+
+@dataclass(frozen=True)
+class End:
+    """How a pod ends: an exit code with a termination message, or from outside."""
+
+    code: int = 0
+    text: str | None = None
+    disrupted: bool = False
+    reason: str = "Completed"
+    #: The pod is gone before anyone reads its message.
+    lost: bool = False
+
+
+#: What the pod of this stage does in this run; None: it goes on running.
+Script = Callable[[str, int], End | None]
+
+
+@dataclass
+class World:
+    """One job in one cluster. Time moves only when everything waits for it."""
+
+    spec: Body = field(default_factory=lambda: dict(MINIMAL))
+    script: Script = lambda stage, run: End()
+    settings: Settings = field(default_factory=lambda: Settings(trainer_image="trainer:1"))
+    now: datetime = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+    reports: dict[str, Progress] = field(default_factory=dict)
+    admits: bool = True
+    passes: int = 0
+    reused: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.cluster = FakeCluster(lambda: self.now)
+        meta = {"name": KEY.name, "namespace": KEY.namespace}
+        self.cluster.create({"apiVersion": "distillery.dev/v1alpha1", "kind": "DistillationJob", "metadata": meta, "spec": self.spec})
+
+    async def progress(self, namespace: str, job: str, uid: str) -> Mapping[str, Progress]:
+        """The gateway."""
+        return self.reports
+
+    # -- what the user sees and does
+
+    @property
+    def job(self) -> Body:
+        return self.cluster.get("DistillationJob", *KEY)
+
+    @property
+    def status(self) -> Body:
+        found: Body = self.job.get("status", {})
+        return found
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Status and reason."""
+        return next(((c["status"], c["reason"]) for c in self.status.get("conditions", ()) if c["type"] == kind), ("", ""))
+
+    def stage(self, name: str) -> Body:
+        return next((stage for stage in self.status.get("stages", ()) if stage["name"] == name), {})
+
+    def edit(self, **change: Any) -> None:
+        """kubectl edit: fields of the spec; None removes one."""
+        spec = {k: v for k, v in {**self.job["spec"], **change}.items() if v is not None}
+        self.cluster.put({**self.job, "spec": spec})
+
+    # -- the operator
+
+    async def reconcile(self) -> float | None:
+        self.passes += 1
+        return await reconcile(KEY, self.cluster, self, lambda: self.now, self.settings)
+
+    async def settle(self) -> float | None:
+        """Reconcile until nothing more is to be done at this moment."""
+        while (after := await self.reconcile()) == 0:
+            pass
+        return after
+
+    async def run(self, until: Callable[[], bool] | None = None, hours: float = 24) -> None:
+        """Let operator and cluster work until the job has ended, or `until` holds. Dying is survived: the next pass is a new process."""
+        done = until or (lambda: self.condition("Succeeded")[0] in ("True", "False"))
+        end = self.now + timedelta(hours=hours)
+        while not done():
+            try:
+                after = await self.settle()
+            except Killed:
+                continue
+            if done():
+                return
+            if self.step():
+                continue
+            self.now += timedelta(seconds=30 if after is None else max(after, 1))
+            if self.now > end:
+                raise AssertionError(f"not done after {hours} h: {self.status}")
+
+    # -- the Job controller and the kubelet
+
+    def step(self) -> bool:
+        """Every Job and pod moves on by one; False if nothing moved."""
+        before = self.cluster.objects.copy()
+        for body in [b for b in before.values() if b["kind"] == "Job"]:
+            self._step_job(body)
+        return before != self.cluster.objects
+
+    def jobs(self) -> list[Body]:
+        return [body for body in self.cluster.objects.values() if body["kind"] == "Job"]
+
+    def pods(self, job: Body) -> list[Body]:
+        return [body for body in self.cluster.objects.values() if body["kind"] == "Pod" and controller_uid(body) == job["metadata"]["uid"]]
+
+    def _step_job(self, job: Body) -> None:
+        if any(c["type"] in ("Complete", "Failed") for c in job.get("status", {}).get("conditions", ())):
+            return
+        live = [pod for pod in self.pods(job) if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+        if "deletionTimestamp" in job["metadata"]:
+            for pod in live:
+                self.end_pod(job, pod, End(143))
+            return
+        if job["spec"].get("suspend"):
+            if self.admits:
+                self.cluster.put({**job, "spec": {**job["spec"], "suspend": False}})
+            return
+        if not live:
+            self.start_pod(job)
+            return
+        end = self.script(job["metadata"]["labels"][STAGE_LABEL], int(job["metadata"]["annotations"][RUN_ANNOTATION]))
+        if end is not None:
+            self.end_pod(job, live[0], end)
+
+    def start_pod(self, job: Body, state: Body | None = None) -> Body:
+        """A pod of the Job, running unless its container's state says otherwise."""
+        template, number = job["spec"]["template"], len(self.pods(job))
+        body = {
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{job['metadata']['name']}-{number}",
+                "namespace": KEY.namespace,
+                "labels": template["metadata"]["labels"],
+                "ownerReferences": [{"kind": "Job", "uid": job["metadata"]["uid"], "controller": True}],
+            },
+            "status": {
+                "phase": "Pending" if state else "Running",
+                "containerStatuses": [{"name": "stage", "state": state or {"running": {}}}],
+            },
+        }
+        return self.cluster.create(body)
+
+    def end_pod(self, job: Body, pod: Body, end: End) -> None:
+        """The pod ends; its Job completes, fails or, by its podFailurePolicy, is left to replace it."""
+        text = end.text if end.text is not None else (self.result(job).trimmed().decode() if end.code == 0 else "")
+        terminated = {"exitCode": end.code, "reason": end.reason, "message": text, "finishedAt": stamp(self.now)}
+        status: Body = {
+            "phase": "Succeeded" if end.code == 0 else "Failed",
+            "containerStatuses": [{"name": "stage", "state": {"terminated": terminated}}],
+        }
+        if end.disrupted:
+            status["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]
+        self.cluster.put({**pod, "status": status})
+        if "deletionTimestamp" in pod["metadata"] or end.lost:
+            if end.lost:
+                self.cluster.delete("Pod", KEY.namespace, pod["metadata"]["name"], pod["metadata"]["uid"])
+            self.cluster.collect("Pod", KEY.namespace, pod["metadata"]["name"])
+        if "deletionTimestamp" not in job["metadata"] and not end.disrupted and end.code != 143:
+            self.finish(job, "Complete" if end.code == 0 else "Failed")
+
+    def finish(self, job: Body, kind: str) -> None:
+        condition = {"type": kind, "status": "True", "lastTransitionTime": stamp(self.now)}
+        self.cluster.put({**self.cluster.get("Job", KEY.namespace, job["metadata"]["name"]), "status": {"conditions": [condition]}})
+
+    def vanish(self, job: Body) -> None:
+        """Someone removes the Job with its pods, at once."""
+        for body in (*self.pods(job), job):
+            self.cluster.objects.pop((body["kind"], KEY.namespace, body["metadata"]["name"]), None)
+
+    # -- the trainer image
+
+    def result(self, job: Body) -> StageResult:
+        """What a stage says that goes well."""
+        stage = job["metadata"]["labels"][STAGE_LABEL]
+        found = StageResult(message=f"{stage} is done", manifest=f"{OUTPUT}/stages/{stage}/manifest.json")
+        if stage == "preflight":
+            hashes = stage_hashes(DistillationJobSpec.model_validate(self.job["spec"]), DIGESTS, self.job["metadata"]["uid"])
+            return found.model_copy(update={"hashes": hashes, "reused": list(self.reused)})
+        if stage == "publish":
+            return found.model_copy(
+                update={"model_uri": f"{OUTPUT}/team-a/tiny/model", "report_uri": f"{OUTPUT}/team-a/tiny/manifest.json"}
+            )
+        return found
+
+    def created_runs(self) -> list[tuple[str, str, str]]:
+        """(stage, hash, run) of every Job that is there."""
+        meta = [job["metadata"] for job in self.jobs()]
+        return [(m["labels"][STAGE_LABEL], m["annotations"][HASH_ANNOTATION], m["annotations"][RUN_ANNOTATION]) for m in meta]
