@@ -24,7 +24,8 @@ test: venv  ## everything: lint, unit tests, then a kind cluster with the chart 
 	@$(MAKE) cluster-up images install
 	$(PYTEST) -m "cluster and not slow"
 
-test-fast: venv lint  ## lint and the tests that need no cluster
+test-fast: venv lint  ## lint and the tests that need no cluster (helm renders the chart: it is compiled where it is not installed)
+	@bash tests/kind/programs/build helm
 	$(PYTEST) -m "not cluster and not slow"
 
 cluster-up:  ## a kind cluster with three nodes, an image registry and an S3 server (kept if it is there and sound)
