@@ -25,7 +25,7 @@ from torch.nn import functional
 
 #: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.
 TeacherLogits = Callable[[int, int], torch.Tensor]
-_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
+_CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,16 @@ def distillation_loss(
 
 
 def chunk_rows(tokens: int, vocab: int, device: torch.device) -> int:
-    """Tokens per chunk: float32 logits of about 16 MiB on a CPU (they stay near its cache), 256 MiB on a GPU, never under 128 tokens."""
+    """Tokens per chunk: float32 logits of about 64 MiB on a CPU, 256 MiB on a GPU, never under 128 tokens."""
     return max(1, min(tokens, max(128, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // (4 * vocab))))
+
+
+def _accumulate(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """total += left @ right, without a second [vocab, width] tensor where the types allow it."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def token_losses(
@@ -154,7 +162,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 if grad_hidden is not None:
                     grad_hidden[part] = gradient @ product_weight
                 if grad_weight is not None:
-                    grad_weight += gradient.T @ states
+                    _accumulate(grad_weight, gradient.T, states)
         ctx.gradients = (grad_hidden, grad_weight)
         total = (call.weights.response * response + call.weights.hard_label * hard_label) / call.valid_tokens
         ctx.mark_non_differentiable(response, hard_label)
