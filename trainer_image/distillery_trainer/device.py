@@ -16,6 +16,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 #: bfloat16 has 8 bits of mantissa: it is taken only where it saves a fifth of the time or more.
 _WORTHWHILE = 1.25
+#: Products below this size (hidden x intermediate) take microseconds: timing them is noise, and such a model needs no speed.
+_WORTH_TIMING = 1 << 19
 
 
 def pick_device() -> torch.device:
@@ -54,7 +56,7 @@ def set_threads() -> int:
 def training_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Arithmetic of the student's matrix products: weights stay float32, bfloat16 means autocast."""
     if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return torch.bfloat16 if device.type == "cuda" and native_bfloat16(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
@@ -71,10 +73,17 @@ def frozen_dtype(precision: Precision, device: torch.device, hidden_size: int, i
     """
     if precision != "auto" or device.type == "cuda":
         return training_dtype(precision, device)
-    if not cpu_flags() & _BF16_FLAGS:
+    if hidden_size * intermediate_size < _WORTH_TIMING or not native_bfloat16(device):
         return torch.float32
     full, half = (_product_seconds(hidden_size, intermediate_size, dtype) for dtype in (torch.float32, torch.bfloat16))
     return torch.bfloat16 if full / half >= _WORTHWHILE else torch.float32
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are done in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(cpu_flags() & _BF16_FLAGS)
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:

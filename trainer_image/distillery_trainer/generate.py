@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @torch.inference_mode()
@@ -31,7 +31,7 @@ def generate(
     if not all(prompts):
         raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} has no tokens: there is nothing to go on from")
     stops = frozenset(default_stop_ids(model, tokenizer) if stop_ids is None else stop_ids)
-    positions = int(model.config.max_position_embeddings)
+    positions = position_limit(model.config)
     fitting = (row for row in range(len(prompts)) if len(prompts[row]) <= positions and max_new_tokens > 0)
     order = sorted(fitting, key=lambda row: (len(prompts[row]), row))
     answers: list[list[int]] = [[] for _ in prompts]
@@ -47,6 +47,11 @@ def generate(
             on_batch(start + len(rows))
     model.train(was_training)
     return answers
+
+
+def position_limit(config: PreTrainedConfig) -> int:
+    """Longest sequence that a model can see, in tokens; models without a limit (ALiBi, state space) get one that is never reached."""
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 
 
 def default_stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -75,7 +80,7 @@ class _Batch:
     ) -> None:
         self.model, self.stops, self.temperature, self.samplers = model, stops, temperature, samplers
         self.out: list[list[int]] = [[] for _ in prompts]
-        self.positions = int(model.config.max_position_embeddings)
+        self.positions = position_limit(model.config)
         # the last new token is never fed back, hence + 1
         self.room = [min(max_new_tokens, self.positions - len(p) + 1) for p in prompts]
         width = max(len(p) for p in prompts)

@@ -43,7 +43,7 @@ def test_the_student_is_float32_on_a_cpu_unless_asked_otherwise() -> None:
 
 def test_a_frozen_model_is_float32_where_the_cpu_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "cpu_flags", lambda: {"avx2"})
-    assert device.frozen_dtype("auto", CPU, 64, 128) == torch.float32
+    assert device.frozen_dtype("auto", CPU, 576, 1536) == torch.float32
 
 
 @pytest.mark.parametrize(("half_seconds", "dtype"), [(0.5, torch.bfloat16), (0.9, torch.float32), (2.0, torch.float32)])
@@ -52,7 +52,13 @@ def test_the_probe_takes_bfloat16_only_where_it_is_clearly_faster(
 ) -> None:
     monkeypatch.setattr(device, "cpu_flags", lambda: {"avx512_bf16"})
     monkeypatch.setattr(device, "_product_seconds", lambda _h, _i, d: half_seconds if d == torch.bfloat16 else 1.0)
-    assert device.frozen_dtype("auto", CPU, 64, 128) == dtype
+    assert device.frozen_dtype("auto", CPU, 576, 1536) == dtype
+
+
+def test_a_small_model_is_not_probed_and_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(device, "_product_seconds", lambda *_: pytest.fail("was timed"))
+    assert device.frozen_dtype("auto", CPU, 256, 704) == torch.float32
 
 
 def test_what_is_asked_for_is_not_probed() -> None:
