@@ -15,7 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from distillery_trainer.device import set_threads
-from distillery_trainer.losses import Head, Weights, chunk_rows, distillation_loss
+from distillery_trainer.losses import Weights, chunk_rows, distillation_loss
+from distillery_trainer.scoring import Head
 
 WEIGHTS = Weights(0.5, 0.5, 2.0)
 REPEATS = 4

@@ -23,6 +23,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from .scoring import Head
+
 #: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.
 TeacherLogits = Callable[[int, int], torch.Tensor]
 _CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
@@ -35,26 +37,6 @@ class Weights:
     response: float = 0.5
     hard_label: float = 0.5
     temperature: float = 2.0
-
-
-@dataclass(frozen=True)
-class Head:
-    """From the hidden state after the final norm to logits: cap(scale * hidden @ weight.T), cap(x) = softcap * tanh(x / softcap).
-
-    `weight` is [vocab, hidden]; softcap 0 means none.
-    """
-
-    weight: torch.Tensor
-    scale: float = 1.0
-    softcap: float = 0.0
-
-    def logits(self, hidden: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Logits [tokens, vocab] in float32; the product is done in `dtype` (default: that of the weight)."""
-        product = dtype or self.weight.dtype
-        logits = (hidden.to(product) @ self.weight.to(product).T).float()
-        if self.scale != 1.0:
-            logits *= self.scale
-        return torch.tanh_(logits.div_(self.softcap)).mul_(self.softcap) if self.softcap else logits
 
 
 class Loss(NamedTuple):
@@ -83,7 +65,7 @@ def distillation_loss(
     """
     rows = chunk or chunk_rows(hidden.shape[0], head.weight.shape[0], hidden.device)
     call = _Call(head.scale, head.softcap, targets, teacher, weights, max(1, valid_tokens), rows, dtype)
-    return Loss(*_ChunkedLoss.apply(hidden, head.weight, call))  # type: ignore[no-untyped-call]
+    return Loss(*_ChunkedLoss.apply(hidden, head.weight, head.bias, call))  # type: ignore[no-untyped-call]
 
 
 def chunk_rows(tokens: int, vocab: int, device: torch.device) -> int:
@@ -127,7 +109,7 @@ def token_losses(
 
 class _Call(NamedTuple):
     scale: float
-    softcap: float
+    softcap: float | None
     targets: torch.Tensor
     teacher: TeacherLogits | None
     weights: Weights
@@ -140,43 +122,48 @@ class _ChunkedLoss(torch.autograd.Function):
     """Forward computes loss and gradients; backward hands the gradients over, once, and cannot be differentiated again."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, call: _Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        need_hidden, need_weight = ctx.needs_input_grad[:2]
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, call: _Call
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        need_hidden, need_weight, need_bias, _ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight) if need_weight else None
+        grad_bias = torch.zeros_like(bias) if bias is not None and need_bias else None
         response, hard_label = (torch.zeros((), device=hidden.device) for _ in range(2))
         with torch.autocast(hidden.device.type, enabled=False):
-            product_weight = weight.to(call.dtype)
-            head = Head(product_weight, call.scale, call.softcap)
+            head = Head(weight.to(call.dtype), bias.to(call.dtype) if bias is not None else None, call.scale, call.softcap)
             for start in range(0, hidden.shape[0], call.chunk):
                 part = slice(start, min(start + call.chunk, hidden.shape[0]))
                 states = hidden[part].to(call.dtype)
-                logits = head.logits(states)
-                # of the soft-cap: d (c tanh(x / c)) / dx = 1 - (c tanh(x / c) / c)^2
-                slope = 1 - (logits / call.softcap).square_() if call.softcap else 1.0
-                teacher_logits = call.teacher(part.start, part.stop) if call.teacher and call.weights.response else None
-                sums, gradient = token_losses(logits, call.targets[part], teacher_logits, call.weights)
+                sums, gradient = _chunk(head, states, part, call)
                 response += sums[0]
                 hard_label += sums[1]
-                gradient = gradient.mul_(slope).mul_(call.scale / call.valid_tokens).to(call.dtype)
                 if grad_hidden is not None:
-                    grad_hidden[part] = gradient @ product_weight
+                    grad_hidden[part] = gradient @ head.weight
                 if grad_weight is not None:
                     _accumulate(grad_weight, gradient.T, states)
-        ctx.gradients = (grad_hidden, grad_weight)
+                if grad_bias is not None:
+                    grad_bias += gradient.sum(0)
+        ctx.gradients = (grad_hidden, grad_weight, grad_bias)
         total = (call.weights.response * response + call.weights.hard_label * hard_label) / call.valid_tokens
         ctx.mark_non_differentiable(response, hard_label)
         return total, response, hard_label
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+    def backward(ctx: Any, upstream: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("the distillation loss keeps its gradients for one backward pass only: compute the loss again")
-        hidden, weight = ctx.gradients
-        ctx.gradients = None
-        return (
-            hidden.mul_(upstream) if hidden is not None else None,
-            weight.mul_(upstream) if weight is not None else None,
-            None,
-        )
+        gradients, ctx.gradients = ctx.gradients, None
+        return (*(gradient.mul_(upstream) if gradient is not None else None for gradient in gradients), None)
+
+
+def _chunk(head: Head, states: torch.Tensor, part: slice, call: _Call) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Both sums for one chunk, and the gradient [tokens, vocab] by `states @ weight.T`, already divided by the valid tokens."""
+    logits = head.logits(states).float()
+    # of the soft-cap: d (c tanh(x / c)) / dx = 1 - (c tanh(x / c) / c)^2
+    slope = 1 - (logits / call.softcap).square_() if call.softcap else None
+    teacher = call.teacher(part.start, part.stop) if call.teacher and call.weights.response else None
+    sums, gradient = token_losses(logits, call.targets[part], teacher, call.weights)
+    gradient.mul_(call.scale / call.valid_tokens)
+    return sums, (gradient if slope is None else gradient.mul_(slope)).to(call.dtype)

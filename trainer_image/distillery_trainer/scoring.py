@@ -29,9 +29,9 @@ class Head:
     """
 
     weight: torch.Tensor
-    bias: torch.Tensor | None
-    scale: float
-    softcap: float | None
+    bias: torch.Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[tokens, hidden] to [tokens, vocab], in the model's arithmetic."""
@@ -78,10 +78,10 @@ def signal_kind(asked: str, model: PreTrainedModel) -> str:
 
 
 class Scorer:
-    """Runs a frozen teacher over prompt + completion. Exactness is checked on the first row, not assumed from the family's name."""
+    """Runs a frozen model over prompt + completion. Exactness is checked on the first row, not assumed from the family's name."""
 
-    def __init__(self, model: PreTrainedModel, kind: str) -> None:
-        self.model, self.kind, self.head = model, kind, head_of(model)
+    def __init__(self, model: PreTrainedModel, kind: str, field: str = "spec.teacher.model") -> None:
+        self.model, self.kind, self.head, self.field = model, kind, head_of(model), field
         self._decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
         self._checked = False
 
@@ -131,6 +131,6 @@ class Scorer:
         if not error <= _CLOSE.get(self.model.dtype, 3e-2):
             raise StageError(
                 reasons.UNSUPPORTED,
-                f"spec.teacher.model: {self.model.config.model_type} computes its logits in a way that this version cannot repeat from the"
-                f" hidden state (off by {error:.2g} of the largest): use a teacher of another family",
+                f"{self.field}: {self.model.config.model_type} computes its logits in a way that this version cannot repeat from the"
+                f" hidden state (off by {error:.2g} of the largest): use a model of another family",
             )

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from distillery_trainer.losses import Head, TeacherLogits, Weights, chunk_rows, distillation_loss
+from distillery_trainer.losses import TeacherLogits, Weights, chunk_rows, distillation_loss
+from distillery_trainer.scoring import Head
 
 TOKENS, WIDTH, VOCAB = 37, 16, 53
 BOTH = Weights(response=0.7, hard_label=0.4, temperature=2.0)
@@ -32,7 +33,7 @@ def whole(logits: torch.Tensor) -> TeacherLogits:
 
 def dense(hidden: torch.Tensor, head: Head, targets: torch.Tensor, teacher: torch.Tensor, weights: Weights, n: int) -> torch.Tensor:
     """The same loss, as the formulas say it."""
-    z = head.scale * (hidden @ head.weight.T)
+    z = head.scale * functional.linear(hidden, head.weight, head.bias)
     if head.softcap:
         z = head.softcap * torch.tanh(z / head.softcap)
     t, v = weights.temperature, min(z.shape[1], teacher.shape[1])
@@ -54,13 +55,14 @@ def test_chunked_equals_dense_in_loss_and_gradients(chunk: int | None, weights: 
     torch.testing.assert_close((hidden.grad, weight.grad), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("scale", "softcap"), [(0.25, 0.0), (1.0, 3.0), (2.0, 5.0)])
-def test_logit_scale_and_soft_cap_are_part_of_the_student(scale: float, softcap: float) -> None:
+@pytest.mark.parametrize(("scale", "softcap"), [(0.25, None), (1.0, 3.0), (2.0, 5.0)])
+def test_bias_scale_and_soft_cap_are_part_of_the_student(scale: float, softcap: float | None) -> None:
     hidden, weight, targets = tensors()
-    teacher, head = teacher_logits(), Head(weight, scale, softcap)
-    wanted = torch.autograd.grad(dense(hidden, head, targets, teacher, BOTH, TOKENS), (hidden, weight))
+    bias = torch.linspace(-1, 1, VOCAB).requires_grad_()
+    teacher, head = teacher_logits(), Head(weight, bias, scale, softcap)
+    wanted = torch.autograd.grad(dense(hidden, head, targets, teacher, BOTH, TOKENS), (hidden, weight, bias))
     distillation_loss(hidden, head, targets, whole(teacher), BOTH, TOKENS, 7).total.backward()
-    torch.testing.assert_close((hidden.grad, weight.grad), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((hidden.grad, weight.grad, bias.grad), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("teacher_vocab", [VOCAB - 7, VOCAB + 11])
