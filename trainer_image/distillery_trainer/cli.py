@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "distillery.local", *given])
     options = _parser().parse_args(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    # Bars that redraw themselves are noise in a pod's log; read when tqdm is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from .stage import execute
 
     return execute(options.kind, options.stage or options.kind, options.hash, dict(options.inputs))

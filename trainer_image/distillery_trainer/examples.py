@@ -14,7 +14,7 @@ from distillery.api import reasons
 
 from .errors import StageError
 from .rows import Row
-from .templates import Prompt, Renderer
+from .templates import Renderer
 
 #: Without rows of its own, evaluation holds out a tenth of the training rows, at most this many.
 HELD_OUT_LIMIT = 200
@@ -126,9 +126,3 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """What write_lines wrote."""
     with path.open() as file:
         return [json.loads(line) for line in file]
-
-
-def words_of(prompt: Prompt, completion: str) -> str:
-    """The text of a row without roles and templates, for comparing rows."""
-    told = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-    return f"{told}\n{completion}"

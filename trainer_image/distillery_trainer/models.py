@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -65,8 +66,11 @@ class ModelFiles:
         return StageError(reason, f"{ROLES[self.role][1]}.uri {self.uri!r}: {text}")
 
 
-def fetch_model(uri: str, role: str, work: Path, environment: Mapping[str, str] | None = None) -> ModelFiles:
-    """Bring a model's files to `work`/models/`role` (links, where the store is a folder). Pickled weights are left where they are."""
+def fetch_model(uri: str, role: str, work: Path, weights: bool = True, environment: Mapping[str, str] | None = None) -> ModelFiles:
+    """Bring a model's files to `work`/models/`role` (links, where the store is a folder). Pickled weights are left where they are.
+
+    Without `weights`, only configuration and tokenizer are brought; a GGUF file holds both and comes whole.
+    """
     source, folder = open_source(uri, role, environment), work / "models" / role
     if folder.exists():
         shutil.rmtree(folder)
@@ -84,9 +88,15 @@ def fetch_model(uri: str, role: str, work: Path, environment: Mapping[str, str] 
         if not any(fnmatchcase(path, needed) for path in there):
             raise files.error(reasons.MODEL_UNREADABLE, f"holds no {needed} (found {', '.join(there[:8])}): {_remedy(there)}")
     for path in there:
-        if "/" not in path and any(fnmatchcase(path, pattern) for pattern in _KEPT):
+        wanted = weights or not path.endswith(".safetensors")
+        if wanted and "/" not in path and any(fnmatchcase(path, pattern) for pattern in _KEPT):
             source.get(path, folder / path)
     return files
+
+
+def traced_teacher(folder: Path) -> ModelFiles:
+    """The teacher's configuration and tokenizer as the traces stage left them in `folder` (its teacher/ folder); no weights."""
+    return ModelFiles(folder, None, str(folder), "traces")
 
 
 def _remedy(there: list[str]) -> str:
@@ -116,10 +126,12 @@ def read_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
 
 def read_model(files: ModelFiles, dtype: torch.dtype) -> PreTrainedModel:
     """The model in `dtype`, on the CPU, in evaluation mode. Every weight must be in the files: none is made up."""
+    # Else transformers keeps the layers of a GGUF file quantized: slow, and nothing that could be copied into a student.
+    whole = {"quantization_config": GgufConfig(dequantize=True)} if files.gguf else {}
     loaded: Any = _reading(
         files,
         "weights",
-        lambda: AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, output_loading_info=True, **files.options),
+        lambda: AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, output_loading_info=True, **files.options, **whole),
     )
     model: PreTrainedModel = loaded[0]
     missing = sorted(loaded[1]["missing_keys"])

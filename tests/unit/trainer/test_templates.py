@@ -1,0 +1,92 @@
+"""Rendering: prompts, completions that end, masks by position."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.trainer import tiny
+
+from distillery_trainer.errors import StageError
+from distillery_trainer.templates import Renderer, choose_template, shown
+
+LLAMA2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + ' <|endoftext|>' }}{% endif %}{% endfor %}"
+)
+ENDLESS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}{{ 'assistant:' if add_generation_prompt }}"
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system message') }}{% endif %}" + tiny.CHATML
+
+
+def test_chat_template_renders_prompt_and_ends_completion() -> None:
+    """What stands behind the end-of-turn token (a line break) is not the student's to write."""
+    words = tiny.tokenizer()
+    renderer = Renderer(words, tiny.CHATML)
+    assert renderer.prompt_text("hi") == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert words.decode(renderer.prompt_ids("hi")) == renderer.prompt_text("hi")
+    assert words.convert_ids_to_tokens(renderer.completion_ids("fox"))[-1] == "<|im_end|>"
+    assert renderer.text(renderer.completion_ids("fox")) == "fox"
+
+
+@pytest.mark.parametrize(
+    ("template", "end"), [(tiny.CHATML, "<|im_end|>"), (LLAMA2, "<|endoftext|>"), (ENDLESS, "<|im_end|>"), (None, "<|im_end|>")]
+)
+def test_completions_end_with_the_turns_end_or_eos(template: str | None, end: str) -> None:
+    """EOS where the template ends a turn without a special token, and in plain text."""
+    words = tiny.tokenizer(template)
+    renderer = Renderer(words, template)
+    assert words.convert_ids_to_tokens(list(renderer.end)) == [end]
+    assert words.eos_token_id in renderer.stop_ids
+    assert renderer.completion_ids("")[-1] in renderer.stop_ids
+
+
+def test_plain_text_keeps_what_the_tokenizer_puts_before_and_drops_what_it_puts_behind() -> None:
+    """BOS stays; an EOS behind the prompt would end it before it began."""
+    from tokenizers.processors import TemplateProcessing
+
+    words = tiny.tokenizer(None)
+    words.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A <|im_end|>", special_tokens=[("<|endoftext|>", 0), ("<|im_end|>", 2)]
+    )
+    renderer = Renderer(words, None)
+    ids = renderer.prompt_ids("the fox")
+    assert ids[0] == 0
+    assert ids[-1] != 2
+    assert words.decode(ids[1:]) == "the fox"
+    assert renderer.completion_ids("fox").count(2) == 1
+    assert renderer.prompt_text([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]) == "a\nb"
+
+
+def test_template_that_refuses_is_told() -> None:
+    """In the template's own words."""
+    renderer = Renderer(tiny.tokenizer(NO_SYSTEM), NO_SYSTEM)
+    with pytest.raises(ValueError, match="refuses the prompt: no system message"):
+        renderer.prompt_ids([{"role": "system", "content": "x"}, {"role": "user", "content": "y"}])
+
+
+def test_tokenizer_without_an_end_is_refused() -> None:
+    """A student could never learn to stop."""
+    words = tiny.tokenizer(None)
+    words.eos_token = None
+    with pytest.raises(StageError, match="set eos_token"):
+        Renderer(words, None)
+
+
+def test_choice_of_template() -> None:
+    """auto: the student's, else the teacher's, else none."""
+    with_own, without = tiny.tokenizer(), tiny.tokenizer(None)
+    other = tiny.tokenizer(LLAMA2)
+    assert choose_template("auto", with_own, other) == tiny.CHATML
+    assert choose_template("auto", without, other) == LLAMA2
+    assert choose_template("auto", without, without) is None
+    assert choose_template("teacher", with_own, other) == LLAMA2
+    assert choose_template("none", with_own, other) is None
+    with pytest.raises(StageError, match=r"data\.chatTemplate: 'student'"):
+        choose_template("student", without, other)
+
+
+def test_row_is_shown_with_its_mask() -> None:
+    """The text without loss, then each token with loss; the end is among them."""
+    renderer = Renderer(tiny.tokenizer(), tiny.CHATML)
+    text = shown(renderer, renderer.prompt_ids("hi"), renderer.completion_ids("the fox"))
+    assert "no loss on" in text
+    assert "| <|im_start|>assistant" in text
+    assert text.endswith("'<|im_end|>'")

@@ -1,0 +1,134 @@
+"""The curate stage: which of the traced rows are trained on, and why the others are not.
+
+Files: kept.jsonl (ids in order), dropped.jsonl (id, reason, and for duplicates and contaminated rows the row that they repeat).
+"""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distillery.api import reasons
+from distillery.api.result import StageResult
+
+from .errors import StageError
+from .examples import read_lines, write_lines
+from .models import fetch_model, read_tokenizer, traced_teacher
+from .stage import Outcome, StageContext
+from .templates import Prompt, Renderer, choose_template
+
+#: Length of the word sequences that two texts must not share (Brown et al., 2020, arXiv 2005.14165, appendix C).
+GRAM = 13
+Line = Mapping[str, Any]
+_REMEDIES = {
+    "short": "lower data.curation.minCompletionTokens",
+    "tooLong": "raise training.maxSequenceLength",
+    "contaminated": "they repeat held-out rows: give other rows, or set data.curation.decontaminate to false",
+    "duplicate": "set data.curation.deduplicate to false if repetition is meant",
+}
+
+
+def run(context: StageContext) -> Outcome:
+    """Filter in the order short, too long, contaminated, duplicate, so that a duplicate always names a row that is kept."""
+    spec = context.job.spec
+    traces = context.fetch("traces", "train.jsonl", "heldout.jsonl", "teacher/*")
+    train, held = read_lines(traces / "train.jsonl"), read_lines(traces / "heldout.jsonl")
+    lengths = _lengths(context, train, traces / "teacher")
+    end = len(context.manifest("traces").lineage["endOfTurn"])
+    contamination = Contamination(held) if spec.data.curation.decontaminate else None
+    seen: dict[str, str] = {}
+    kept, dropped = [], []
+    for line, length in zip(train, lengths, strict=True):
+        reason, other = _reason(line, len(line["completion_ids"]) - end, length, context, contamination, seen)
+        if reason is None:
+            kept.append({"id": line["id"]})
+        else:
+            dropped.append({"id": line["id"], "reason": reason, **({"of": other} if other else {})})
+    counts = Counter(row["reason"] for row in dropped)
+    told = ", ".join(f"{count} {reason} ({_REMEDIES[reason]})" for reason, count in sorted(counts.items()))
+    if not kept:
+        raise StageError(reasons.ROWS_INVALID, f"data.train: no row is left to train on: {told}")
+    folder = context.new_folder("output")
+    write_lines(folder / "kept.jsonl", kept)
+    write_lines(folder / "dropped.jsonl", dropped)
+    message = f"{len(kept)} of {len(train)} rows are kept" + (f"; dropped: {told}" if told else "")
+    metrics = {"keptRows": float(len(kept)), **{f"{reason}Rows": float(count) for reason, count in sorted(counts.items())}}
+    return Outcome(folder, StageResult(message=message), {}, metrics, {"kept": len(kept), "dropped": len(dropped), **counts})
+
+
+def _reason(
+    line: Line, tokens: int, length: int, context: StageContext, contamination: Contamination | None, seen: dict[str, str]
+) -> tuple[str | None, str | None]:
+    """Why a row is dropped, and the id of the row that it repeats; (None, None) if it is kept."""
+    spec = context.job.spec
+    if tokens < spec.data.curation.min_completion_tokens:
+        return "short", None
+    if length > spec.training.max_sequence_length:
+        if spec.data.overflow == "fail":
+            text = f"row {line['id']!r}: {length} tokens in the student's template are more than training.maxSequenceLength"
+            raise StageError(reasons.ROWS_INVALID, f"{text} ({spec.training.max_sequence_length}): raise it, or set data.overflow to drop")
+        return "tooLong", None
+    if contamination and (other := contamination.of(line)):
+        return "contaminated", other
+    key = f"{normalized(line['prompt'])}\0{normalized(line['completion'])}"
+    if spec.data.curation.deduplicate and key in seen:
+        return "duplicate", seen[key]
+    seen[key] = line["id"]
+    return None, None
+
+
+def _lengths(context: StageContext, train: Iterable[Line], teacher_folder: Path) -> list[int]:
+    """Tokens of each row as the student reads it: its own tokenizer's prompt, the traced completion."""
+    teacher = read_tokenizer(traced_teacher(teacher_folder))
+    model = context.job.spec.student.model
+    student = read_tokenizer(fetch_model(model.uri, "student", context.work, weights=False)) if model else teacher
+    renderer = Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher))
+    try:
+        return [len(renderer.prompt_ids(line["prompt"])) + len(line["completion_ids"]) for line in train]
+    except ValueError as error:
+        raise StageError(reasons.ROWS_INVALID, f"data.chatTemplate: {error}; choose another template or change the rows") from error
+
+
+class Contamination:
+    """What the held-out rows say: their whole prompts, and their 13-grams.
+
+    Word sequences that stand in more than a tenth of the held-out rows are the task's wording, not its content, and do not count:
+    else a common instruction would drop every row.
+    """
+
+    def __init__(self, held: Sequence[Line]) -> None:
+        self._prompts = {normalized(line["prompt"]): line["id"] for line in held}
+        self._grams: dict[int, str] = {}
+        counts: Counter[int] = Counter()
+        for line in held:
+            for gram in set(grams(line)):
+                counts[gram] += 1
+                self._grams[gram] = line["id"]
+        for gram, count in counts.items():
+            if count > max(1, len(held) // 10):
+                del self._grams[gram]
+
+    def of(self, line: Line) -> str | None:
+        """The held-out row that a training row repeats."""
+        same = self._prompts.get(normalized(line["prompt"]))
+        return same or next((self._grams[gram] for gram in grams(line) if gram in self._grams), None)
+
+
+def normalized(text: Prompt) -> str:
+    """One form for texts that differ in Unicode composition, width or white space only (NFKC)."""
+    told = text if isinstance(text, str) else "\n".join(f"{message['role']}: {message['content']}" for message in text)
+    return " ".join(unicodedata.normalize("NFKC", told).split())
+
+
+def grams(line: Line) -> Iterator[int]:
+    """Hashes of a row's sequences of 13 words, prompt (without system message) and completion in one."""
+    prompt = line["prompt"]
+    told = [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt if m["role"] != "system"]
+    text = unicodedata.normalize("NFKC", " ".join([*told, line["completion"]])).casefold()
+    words = [word for word in (raw.strip(string.punctuation) for raw in text.split()) if word]
+    for start in range(len(words) - GRAM + 1):
+        yield hash(tuple(words[start : start + GRAM]))
