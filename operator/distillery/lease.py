@@ -63,7 +63,8 @@ class Lease:
     async def acquire(self) -> None:
         """Return once this replica leads."""
         while not await self._attempt():
-            await asyncio.sleep(RETRY)
+            expires = self._seen_at + self._duration() - self._clock()
+            await asyncio.sleep(expires if 0 < expires < RETRY else RETRY)
         log.info("leading", extra={"identity": self.identity})
 
     async def renew(self) -> None:
@@ -121,7 +122,7 @@ class Lease:
         self._body = body
 
     def _duration(self) -> float:
-        return float(self._body["spec"].get("leaseDurationSeconds") or DURATION)
+        return float(self._body.get("spec", {}).get("leaseDurationSeconds") or DURATION)
 
     async def _write(self, holder: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
