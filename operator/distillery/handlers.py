@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -75,4 +75,12 @@ async def watch(add: Callable[[Key], None], namespaces: tuple[str, ...], ready: 
     """Feed keys until cancelled. `ready` is called when Kopf is set up and has taken SIGTERM and SIGINT for itself."""
     flag: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     flag.add_done_callback(lambda done: None if done.cancelled() else ready())
-    await kopf.operator(registry=registry(add), settings=settings(), clusterwide=not namespaces, namespaces=namespaces, ready_flag=flag)
+    await kopf.operator(
+        registry=registry(add),
+        settings=settings(),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        ready_flag=flag,
+        # Else Kopf asks for the name of the user, and in a container that uid 65532 has none.
+        identity=cast(Any, "distillery"),
+    )
