@@ -16,6 +16,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     HTTPClientError,
     InvalidRegionError,
     NoCredentialsError,
@@ -174,10 +175,11 @@ class S3Store:
             if code == "NoSuchBucket":
                 text = f"bucket {self._bucket!r} does not exist at {self._endpoint}: create it or correct the URI"
                 return place.error(reasons.NOT_FOUND, text)
-            if status == 404:
-                return Missing(f"{place.field}: no object {self.uri(path)} at {self._endpoint}; check the path")
+            # By the code first: some servers answer 404 to an unknown access key.
             if code in _DENIED or status in (401, 403):
                 return place.error(reasons.ACCESS_DENIED, f"{self._endpoint} refuses access ({text}): {place.secret}")
+            if status == 404:
+                return Missing(f"{place.field}: no object {self.uri(path)} at {self._endpoint}; check the path")
             if code in _FULL or status == 507:
                 return place.error(reasons.DISK_FULL, f"{self._endpoint} has no space left ({text}): raise its quota or delete old stages")
             if code in _RETRY or status >= 500:
@@ -187,7 +189,7 @@ class S3Store:
             return place.error(reasons.ACCESS_DENIED, f"no complete AWS credentials ({error}): {place.secret}")
         if isinstance(error, InvalidRegionError):
             return place.error(reasons.BAD_INPUT, f"{error}; {place.secret}")
-        if isinstance(error, HTTPClientError):
+        if isinstance(error, HTTPClientError | EndpointConnectionError):
             text = f"{self._endpoint} does not answer ({error}); trying again later; check AWS_ENDPOINT_URL if it stays so"
             return unavailable(f"{place.field}: {text}")
         return unavailable(f"{place.field}: transfer of {self.uri(path)} failed ({error}); trying again later")
