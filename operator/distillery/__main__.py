@@ -53,6 +53,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="this replica; default: $POD_NAME")
     add("--http-port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
     add("--resync-seconds", type=float, default=Settings.resync_seconds, help="time between looks at every job")
+    add("--progress-seconds", type=float, default=Settings.progress_seconds, help="time between two looks at a running stage's progress")
     add("--concurrency", type=int, default=Settings.concurrency, help="jobs reconciled at once")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     found = parser.parse_args(arguments)
@@ -71,6 +72,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         stage_env=dict(pair.split("=", 1) for pair in given.stage_env),
         namespaces=tuple(n for n in given.namespaces.split(",") if n),
         resync_seconds=given.resync_seconds,
+        progress_seconds=given.progress_seconds,
         concurrency=given.concurrency,
     )
 

@@ -36,7 +36,7 @@ class Settings:
     """Namespaces to watch; empty means all."""
     resync_seconds: float = 300.0
     """Every so often, plus or minus a tenth, all jobs that have not ended are looked at again."""
-    progress_seconds: float = 15.0
-    """How often a running stage's progress is read from the gateway."""
+    progress_seconds: float = 30.0
+    """How often a running stage's progress is read from the gateway and written to the status."""
     concurrency: int = 10
     """How many jobs are reconciled at once."""

@@ -161,6 +161,16 @@ async def test_named_namespaces_are_watched_alone(streams: Streams) -> None:
     assert {request.path.split("/namespaces/")[1].split("/")[0] for request in streams.requests} == {"nlp", "vision"}
 
 
+async def test_a_user_without_a_name_can_watch(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr("getpass.getuser", no_name)
+    streams.objects[f"{OURS}/distillationjobs"] = [thing("old")]
+    async with watching() as (keys, _):
+        assert await keys.next() == ["nlp/old"]
+
+
 def test_attempts_to_reach_the_api_server_never_end() -> None:
     delays: Iterator[float] = iter(handlers.Backoffs(jitter=lambda: 1.0))
     assert list(islice(delays, 8)) == [1, 2, 4, 8, 16, 30, 30, 30]
