@@ -28,7 +28,10 @@ from distillery_trainer.errors import Missing, StageError, unavailable
 
 from . import Entry, Location, local_files
 
-_DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled", "401", "403"}
+#: XAdminUserNotFound is versitygw's word for an unknown access key, with status 404.
+_DENIED = {
+    "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled", "XAdminUserNotFound",
+}  # fmt: skip
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "507"}
 _RETRY = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "ThrottlingException", "OperationAborted", "429"}
 #: A conditional put may meet another in flight (409); the other then ends, one way or the other.
@@ -175,7 +178,6 @@ class S3Store:
             if code == "NoSuchBucket":
                 text = f"bucket {self._bucket!r} does not exist at {self._endpoint}: create it or correct the URI"
                 return place.error(reasons.NOT_FOUND, text)
-            # By the code first: some servers answer 404 to an unknown access key.
             if code in _DENIED or status in (401, 403):
                 return place.error(reasons.ACCESS_DENIED, f"{self._endpoint} refuses access ({text}): {place.secret}")
             if status == 404:
