@@ -1,0 +1,181 @@
+"""A8, R7, R8: many jobs through all stages on the real API server, with pods that have ended at once.
+
+Prints figures and asserts only that all jobs succeed: times on a shared machine are reported, never judged. JOBS=300 by default.
+"""
+
+import asyncio
+import os
+import statistics
+import time
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+from prometheus_client.parser import text_string_to_metric_families
+from tests.bench.fake_node import LABEL, Api, Body, connect, fake_node
+from tests.conftest import Cluster
+
+from distillery.api.job import DistillationJobSpec
+from distillery.api.result import StageResult
+from distillery.api.stages import planned_stages, stage_hashes
+
+pytestmark = pytest.mark.cluster
+JOBS = int(os.environ.get("JOBS", "300"))
+SYSTEM = "distillery-system"
+OURS = "/apis/distillery.dev/v1alpha1/namespaces/{namespace}/distillationjobs"
+OUTPUT = "s3://models/bench"
+EXAMPLE = Path(__file__).parents[2] / "examples/minimal.yaml"
+DIGESTS = {name: name * 4 for name in ("teacher", "traces", "student", "train", "evaluation")}
+
+
+def manifest() -> Body:
+    """The minimal job with one export, all of whose pods go to the fake node."""
+    job: Body = yaml.safe_load(EXAMPLE.read_text().split("\n---", 1)[0])
+    placed = {"nodeSelector": {LABEL: "true"}, "tolerations": [{"key": LABEL, "operator": "Exists"}]}
+    stages = ("preflight", "traces", "curate", "train", "evaluate", "publish")
+    job["spec"] |= {"output": {"uri": OUTPUT}, "scheduling": {"stages": dict.fromkeys(stages, placed)}}
+    job["spec"]["exports"] = [{"name": "cpu", "format": "gguf", "quantization": "q8_0", **placed}]
+    return job
+
+
+SPEC = DistillationJobSpec.model_validate(manifest()["spec"])
+CHAIN = [stage.name for stage in planned_stages(SPEC)]
+
+
+def message(pod: Body) -> str:
+    """What the pod of a stage says that goes well."""
+    stage = pod["metadata"]["labels"]["distillery.dev/stage"]
+    result = StageResult(message=f"{stage} is done", manifest=f"{OUTPUT}/stages/{stage}/manifest.json")
+    if stage == "preflight":
+        result = result.model_copy(update={"hashes": stage_hashes(SPEC, DIGESTS, pod["metadata"]["labels"]["distillery.dev/uid"])})
+    if stage == "publish":
+        result = result.model_copy(update={"model_uri": f"{OUTPUT}/x/model", "report_uri": f"{OUTPUT}/x/manifest.json"})
+    return result.trimmed().decode()
+
+
+class Observer:
+    """When each Job was created and completed, and when each DistillationJob succeeded, on the clock of this process."""
+
+    def __init__(self) -> None:
+        self.created: dict[tuple[str, str], float] = {}
+        self.completed: dict[tuple[str, str], float] = {}
+        self.succeeded: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
+        self.writes: dict[str, set[str]] = defaultdict(set)
+        self.all_ended = asyncio.Event()
+
+    async def jobs(self, api: Api, namespace: str) -> None:
+        """Watch the batch Jobs."""
+        async for _, job in api.watch(f"/apis/batch/v1/namespaces/{namespace}/jobs"):
+            labels = job["metadata"]["labels"]
+            key = labels["distillery.dev/job"], labels["distillery.dev/stage"]
+            self.created.setdefault(key, time.monotonic())
+            if any(c["type"] == "Complete" and c["status"] == "True" for c in job.get("status", {}).get("conditions", ())):
+                self.completed.setdefault(key, time.monotonic())
+
+    async def distillation_jobs(self, api: Api, namespace: str) -> None:
+        """Watch the DistillationJobs."""
+        async for _, job in api.watch(OURS.format(namespace=namespace)):
+            name = job["metadata"]["name"]
+            self.writes[name].add(job["metadata"]["resourceVersion"])
+            for condition in job.get("status", {}).get("conditions", ()):
+                if condition["type"] == "Succeeded" and condition["status"] == "True":
+                    self.succeeded.setdefault(name, time.monotonic())
+                if condition["type"] == "Succeeded" and condition["status"] == "False":
+                    self.failed[name] = condition["message"]
+            if len(self.succeeded) + len(self.failed) == JOBS:
+                self.all_ended.set()
+
+    def reactions(self) -> list[float]:
+        """Seconds from the end of a stage to the next stage's Job, or to the end of the job."""
+        steps = [
+            (self.completed[name, stage], self.created[name, following]) for name in self.succeeded for stage, following in pairwise(CHAIN)
+        ]
+        steps += [(self.completed[name, CHAIN[-1]], end) for name, end in self.succeeded.items()]
+        return sorted(max(0.0, after - before) for before, after in steps)
+
+
+class Operators:
+    """CPU seconds and peak memory of the installed operator's replicas, read from their own metrics."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.peak_rss = 0.0
+
+    async def read(self) -> dict[str, float]:
+        """Metric to its sum over replicas."""
+        pods = await self._api.call("GET", f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector=app.kubernetes.io/component=operator")
+        found: dict[str, float] = defaultdict(float)
+        for pod in pods["items"]:
+            text = await self._api.text(f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:8080/proxy/metrics")
+            values = {(s.name, str(s.labels)): s.value for f in text_string_to_metric_families(text) for s in f.samples}
+            for (name, _), value in values.items():
+                found[name] += value
+            self.peak_rss = max(self.peak_rss, values.get(("process_resident_memory_bytes", "{}"), 0.0))
+        return found
+
+    async def sample(self) -> None:
+        """Read every five seconds."""
+        while True:
+            await self.read()
+            await asyncio.sleep(5)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Of sorted values."""
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+async def load(kubeconfig: Path) -> Configuration:
+    """The client configuration of a kubeconfig."""
+    found = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=found)
+    return found
+
+
+async def test_many_jobs_through_all_stages(cluster: Cluster, namespace: str) -> None:
+    async with connect(await load(cluster.kubeconfig)) as api, fake_node(api, message):
+        observer, operators = Observer(), Operators(api)
+        watching: list[asyncio.Task[Any]] = [
+            asyncio.create_task(work)
+            for work in (observer.jobs(api, namespace), observer.distillation_jobs(api, namespace), operators.sample())
+        ]
+        before, started, slots = await operators.read(), time.monotonic(), asyncio.Semaphore(10)
+
+        async def create(number: int) -> None:
+            job = manifest()
+            job["metadata"] = {"name": f"bench-{number:04}"}
+            async with slots:
+                await api.call("POST", OURS.format(namespace=namespace), job)
+
+        await asyncio.gather(*(create(number) for number in range(JOBS)))
+        applied = time.monotonic() - started
+        ended = asyncio.create_task(observer.all_ended.wait())
+        await asyncio.wait({ended, *watching}, timeout=1500, return_when=asyncio.FIRST_COMPLETED)
+        after = await operators.read()
+        for task in (ended, *watching):
+            task.cancel()
+        await asyncio.gather(ended, *watching, return_exceptions=True)
+    report(observer, operators, before, after, started, applied)
+    assert observer.failed == {}
+    assert len(observer.succeeded) == JOBS
+
+
+def report(observer: Observer, operators: Operators, before: Body, after: Body, started: float, applied: float) -> None:
+    """Print the figures."""
+    spent, stages = {name: after[name] - before.get(name, 0) for name in after}, len(observer.completed)
+    cpu = spent["process_cpu_seconds_total"]
+    took, reactions = max(observer.succeeded.values(), default=started) - started, observer.reactions()
+    writes = statistics.mean(len(versions) for versions in observer.writes.values())
+    print(f"\n{len(observer.succeeded)} jobs of {len(CHAIN)} stages succeeded in {took:.1f} s ({applied:.1f} s to apply them)")
+    print(f"throughput      {60 * len(observer.succeeded) / took:.0f} jobs/min, {60 * stages / took:.0f} stages/min")
+    print(f"reaction        p50 {percentile(reactions, 0.5):.2f} s, p99 {percentile(reactions, 0.99):.2f} s, max {reactions[-1]:.2f} s")
+    print(f"operator CPU    {cpu:.1f} s, {1000 * cpu / stages:.1f} ms a stage")
+    print(f"operator RSS    {operators.peak_rss / 2**20:.0f} MiB at most, in one replica")
+    print(f"API requests    {spent['api_requests_total'] / stages:.1f} a stage")
+    print(f"reconciles      {spent['reconcile_total'] / stages:.1f} a stage; versions of a job seen {writes:.1f}")
