@@ -47,16 +47,17 @@ def job(cluster: Cluster, namespace: str) -> str:
     """The name of a job that has started, in `namespace`."""
     manifest = yaml.safe_load(EXAMPLE.read_text().split("\n---", 1)[0])
     name = str(manifest["metadata"]["name"])
-    # Suspended from the start: a running operator must not touch what this test patches.
+    # Suspended from the start, so that an operator makes no pods of it.
     manifest["spec"]["suspend"] = True
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(manifest))
     return name
 
 
 def set_status(cluster: Cluster, namespace: str, job: str, suspended: str) -> None:
-    """As the operator writes it once a job has started."""
-    condition = {"type": "Suspended", "status": suspended, "reason": "Test", "message": "", "lastTransitionTime": NOW}
-    status = json.dumps({"status": {"startTime": NOW, "conditions": [condition]}})
+    """As the operator writes it once a job has started; as one that has ended, which a running operator leaves alone."""
+    truths = {"Suspended": suspended, "Succeeded": "False"}
+    conditions = [{"type": t, "status": s, "reason": "Test", "message": "", "lastTransitionTime": NOW} for t, s in truths.items()]
+    status = json.dumps({"status": {"startTime": NOW, "conditions": conditions}})
     cluster.kubectl("-n", namespace, "patch", "dj", job, "--subresource=status", "--type=merge", "-p", status)
 
 

@@ -1,4 +1,5 @@
--- Health of a DistillationJob: Succeeded is the one truth, Suspended is shown as such, all else is progress.
+-- Health of a DistillationJob: Succeeded is the one truth; Stalled without it is a spec that cannot be used; Suspended is shown as such;
+-- all else is progress.
 local health = {status = "Progressing", message = "waiting for the operator"}
 if obj.status == nil or obj.status.conditions == nil then
   return health
@@ -16,7 +17,10 @@ for _, condition in ipairs(obj.status.conditions) do
   if condition.type == "Succeeded" and condition.status == "False" then
     return {status = "Degraded", message = condition.message}
   end
-  if condition.type == "Suspended" and condition.status == "True" then
+  if condition.type == "Stalled" and condition.status == "True" then
+    health = {status = "Degraded", message = condition.message}
+  end
+  if condition.type == "Suspended" and condition.status == "True" and health.status ~= "Degraded" then
     health = {status = "Suspended", message = condition.message}
   end
 end
