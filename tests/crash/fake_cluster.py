@@ -7,7 +7,6 @@ answer reads with what stood before the last write (`lag`), and refuse what a te
 from __future__ import annotations
 
 import copy
-import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -26,7 +25,8 @@ class Killed(BaseException):
 
 
 class FakeCluster:
-    """Objects by (kind, namespace, name). Bodies are replaced, never changed in place, so a snapshot is a copy of the dict."""
+    """Objects by (kind, namespace, name). Bodies are replaced, never changed in place (a test holds the operator to it), so that
+    reads hand them out as they are and a snapshot is a copy of the dict."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.clock = clock
@@ -38,8 +38,7 @@ class FakeCluster:
         self.lag: Callable[[], bool] = lambda: False
         self.refuse: Callable[[Body], ClusterError | None] = lambda body: None
         self.created = Counter[Reference]()
-        self._versions = itertools.count(1)
-        self._uids = itertools.count(1)
+        self.versions = 0
 
     # -- the protocol
 
@@ -51,7 +50,7 @@ class FakeCluster:
             seen = self.before if self.lag() else self.objects
             jobs = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Job", namespace) and _label(b, JOB_LABEL) == name]
             pods = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Pod", namespace) and _label(b, UID_LABEL) == uid]
-            return copy.deepcopy(Children([job for job in jobs if controller_uid(job) == uid], pods))
+            return Children([job for job in jobs if controller_uid(job) == uid], pods)
 
         return self._call("children", listed)
 
@@ -93,7 +92,7 @@ class FakeCluster:
     async def list_jobs(self) -> AsyncIterator[Body]:
         for (kind, _, _), body in list(self.objects.items()):
             if kind == "DistillationJob":
-                yield copy.deepcopy(body)
+                yield body
 
     # -- the server behind it, for tests
 
@@ -112,19 +111,20 @@ class FakeCluster:
         if reference in self.objects:
             raise AlreadyExists(f'{reference[0]} "{reference[2]}" already exists')
         self.created[reference] += 1
-        fresh = {"uid": f"uid-{next(self._uids)}", "creationTimestamp": stamp(self.clock()), "generation": 1}
-        return self.put({**copy.deepcopy(body), "metadata": {**copy.deepcopy(body["metadata"]), **fresh}})
+        fresh = {"uid": f"uid-{self.versions + 1}", "creationTimestamp": stamp(self.clock()), "generation": 1}
+        return self.put({**copy.deepcopy(body), "metadata": {**body["metadata"], **fresh}})
 
     def put(self, body: Body) -> Body:
         """Store a version of an object; a changed spec is a new generation."""
         reference = _reference(body)
         old = self.objects.get(reference)
-        meta = {**body["metadata"], "resourceVersion": str(next(self._versions))}
+        self.versions += 1
+        meta = {**body["metadata"], "resourceVersion": str(self.versions)}
         if old is not None and old.get("spec") != body.get("spec"):
             meta["generation"] = old["metadata"]["generation"] + 1
         self.before = dict(self.objects)
         self.objects[reference] = {**body, "metadata": meta}
-        return copy.deepcopy(self.objects[reference])
+        return self.objects[reference]
 
     def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """In the foreground: a Job with live pods stays until they are gone. What it owned is collected."""
@@ -161,7 +161,7 @@ class FakeCluster:
         seen = self.before if self.lag() else self.objects
         if (kind, namespace, name) not in seen:
             raise NotFound(f'{kind} "{name}" not found')
-        return copy.deepcopy(seen[kind, namespace, name])
+        return seen[kind, namespace, name]
 
     def _call(self, name: str, effect: Callable[[], Any]) -> Any:
         self.calls.append(name)
@@ -186,7 +186,7 @@ def merged(old: Body, patch: Body) -> Body:
         if isinstance(value, dict):
             out[name] = merged(old.get(name) or {}, value)
         elif value is not None:
-            out[name] = copy.deepcopy(value)
+            out[name] = value
     return out
 
 

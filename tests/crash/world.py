@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.crash.fake_cluster import FakeCluster, Killed, controller_uid
+from tests.crash.fake_cluster import FakeCluster, Killed, Store, controller_uid
 
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import Progress, StageResult
@@ -51,6 +51,24 @@ class End:
 Script = Callable[[str, int], End | None]
 
 
+@dataclass(frozen=True)
+class UserAct:
+    """Something that a user does once the moment has come."""
+
+    when: Callable[[World], bool]
+    act: Callable[[World], None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state of a world."""
+
+    objects: Store
+    versions: int
+    now: datetime
+    user: tuple[UserAct, ...]
+
+
 @dataclass
 class World:
     """One job in one cluster. Time moves only when everything waits for it."""
@@ -61,6 +79,7 @@ class World:
     now: datetime = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
     reports: dict[str, Progress] = field(default_factory=dict)
     admits: bool = True
+    user: list[UserAct] = field(default_factory=list)
     passes: int = 0
     reused: tuple[str, ...] = ()
 
@@ -108,22 +127,48 @@ class World:
             pass
         return after
 
-    async def run(self, until: Callable[[], bool] | None = None, hours: float = 24) -> None:
-        """Let operator and cluster work until the job has ended, or `until` holds. Dying is survived: the next pass is a new process."""
-        done = until or (lambda: self.condition("Succeeded")[0] in ("True", "False"))
-        end = self.now + timedelta(hours=hours)
-        while not done():
-            try:
-                after = await self.settle()
-            except Killed:
-                continue
-            if done():
-                return
-            if self.step():
-                continue
+    async def tick(self) -> bool:
+        """One pass of the operator; if it has nothing more to do now, the user acts, else the cluster moves, else time passes.
+
+        Dying is survived: the next pass is a new process. False once the job has ended and nothing is left to do.
+        """
+        try:
+            after = await self.reconcile()
+        except Killed:
+            return True
+        if after == 0:
+            return True
+        if self.user and self.user[0].when(self):
+            self.user.pop(0).act(self)
+        elif not self.step():
+            if self.ended() and after is None:
+                return False
             self.now += timedelta(seconds=30 if after is None else max(after, 1))
-            if self.now > end:
-                raise AssertionError(f"not done after {hours} h: {self.status}")
+        return True
+
+    async def run(self, until: Callable[[], bool] | None = None, hours: float = 24, most: int = 2000) -> None:
+        """Tick until all is over, or `until` holds."""
+        end = self.now + timedelta(hours=hours)
+        while not (until and until()) and await self.tick():
+            if self.now > end or self.passes > most:
+                raise AssertionError(f"not done after {self.passes} passes, {self.now - end} beyond {hours} h: {self.status}")
+
+    def ended(self) -> bool:
+        """Whether the job has ended, or is gone."""
+        gone = ("DistillationJob", *KEY) not in self.cluster.objects
+        return gone or self.condition("Succeeded")[0] in ("True", "False")
+
+    # -- time travel
+
+    def snapshot(self) -> Snapshot:
+        """All that decides what comes next."""
+        return Snapshot(dict(self.cluster.objects), self.cluster.versions, self.now, tuple(self.user))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from there, with a new operator."""
+        self.cluster.objects, self.cluster.before = dict(snapshot.objects), dict(snapshot.objects)
+        self.cluster.versions, self.now, self.user = snapshot.versions, snapshot.now, list(snapshot.user)
+        self.cluster.calls, self.cluster.kill_at = [], None
 
     # -- the Job controller and the kubelet
 
@@ -150,7 +195,7 @@ class World:
             return
         if job["spec"].get("suspend"):
             if self.admits:
-                self.cluster.put({**job, "spec": {**job["spec"], "suspend": False}})
+                self.cluster.put({**job, "spec": {**job["spec"], "suspend": False}, "status": {"startTime": stamp(self.now)}})
             return
         if not live:
             self.start_pod(job)

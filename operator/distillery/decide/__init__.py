@@ -44,7 +44,7 @@ def decide(job: DistillationJob, plan: Plan, observed: Observed, now: datetime) 
         create=create,
         delete=finish.sweep(situation),
         events=told.events(situation, draft),
-        requeue_after=_requeue_after(situation, draft, bool(create)),
+        requeue_after=_requeue_after(situation, draft, bool(create) and not observed.refusals),
     )
 
 

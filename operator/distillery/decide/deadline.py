@@ -14,15 +14,20 @@ def count(situation: Situation, draft: Draft) -> Draft:
     active = _is_active(situation, draft)
     if active and status.active_since is None:
         draft = draft.with_status(active_since=situation.stamp)
-    elif not active and status.active_since is not None:
-        draft = draft.with_status(active_since=None, active_seconds=_seconds(situation, draft))
+    elif not active:
+        draft = stop(situation, draft)
     limit = situation.plan.spec.active_deadline_seconds if situation.plan.spec else None
     if limit is not None and not draft.verdict and _seconds(situation, draft) >= limit:
         remedy = "raise it in a new job, which reuses the finished stages"
         draft = draft.ended(reasons.DEADLINE_EXCEEDED, f"spec.activeDeadlineSeconds: {limit} seconds of work have passed; {remedy}")
-    if draft.verdict and draft.status.active_since is not None:
-        draft = draft.with_status(active_since=None, active_seconds=_seconds(situation, draft))
     return draft
+
+
+def stop(situation: Situation, draft: Draft) -> Draft:
+    """Counting ends with the job."""
+    if draft.status.active_since is None:
+        return draft
+    return draft.with_status(active_since=None, active_seconds=_seconds(situation, draft))
 
 
 def seconds_left(situation: Situation, draft: Draft) -> float | None:

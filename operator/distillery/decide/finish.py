@@ -5,6 +5,7 @@ from __future__ import annotations
 from distillery.observe import DistillationJob
 from distillery.timestamps import seconds_since
 
+from . import deadline
 from .situation import Decision, Deletion, Draft, Situation, is_open, is_over, open_names, unfinished
 
 
@@ -16,7 +17,7 @@ def close(situation: Situation, draft: Draft) -> Draft:
         if is_open(stage) or stage.state in ("Waiting", "Suspended"):
             message = stage.message if stage.state == "Waiting" else "stopped: the job has ended"
             draft = draft.with_stage(stage.name, state="Stopped", job_name=None, completion_time=situation.stamp, message=message)
-    return draft.with_status(completion_time=draft.status.completion_time or situation.stamp)
+    return deadline.stop(situation, draft).with_status(completion_time=situation.stamp)
 
 
 def sweep(situation: Situation) -> tuple[Deletion, ...]:

@@ -16,7 +16,7 @@ from distillery.plan import scheduling_field
 from distillery.timestamps import moment, stamp
 
 from .outcomes import Outcome, outcome
-from .situation import MOST_STALE_RUNS, SATISFIED, Draft, Situation, is_open
+from .situation import MOST_STALE_RUNS, SATISFIED, Draft, Situation, accepted, is_open
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 10.0, 300.0
 
@@ -31,6 +31,8 @@ def record(situation: Situation, draft: Draft) -> Draft:
         if not is_open(stage) or stage.job_name is None:
             continue
         run = situation.observed.runs.get(stage.job_name)
+        if run is not None and stage.run_start_time is None:  # created by a pass that did not live to write it down
+            draft = draft.with_stage(stage.name, **accepted(situation, stage))
         found = _vanished(stage) if run is None else _outcome(run, spec.output.uri, planned)
         if found is not None:
             draft = _recorded(situation, draft, planned, found)

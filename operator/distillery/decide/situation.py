@@ -111,6 +111,17 @@ def open_names(status: DistillationJobStatus) -> frozenset[str]:
     return frozenset(stage.job_name for stage in status.stages if is_open(stage) and stage.job_name)
 
 
+def accepted(situation: Situation, stage: StageStatus) -> dict[str, Any]:
+    """What changes in a stage when the Job of its run is there."""
+    return {
+        "state": "Running",
+        "start_time": stage.start_time or situation.stamp,
+        "run_start_time": situation.stamp,
+        "reason": None,
+        "message": None,
+    }
+
+
 def is_outdated(situation: Situation) -> bool:
     """Whether a child is newer than the status that was read: then the status is old, and nothing may follow from it."""
     runs = {stage.name: stage.runs for stage in situation.job.status.stages}

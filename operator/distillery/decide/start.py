@@ -13,8 +13,8 @@ from distillery.observe import Refusal, frozen_image
 from distillery.plan import child_name, scheduling_field
 
 from .record import retry_at
-from .situation import SATISFIED, Body, Draft, Situation, is_open
-from .waiting import accepted, understand
+from .situation import SATISFIED, Body, Draft, Situation, accepted, is_open
+from .waiting import understand
 
 
 def announce(situation: Situation, draft: Draft) -> Draft:

@@ -29,28 +29,25 @@ def _of_stages(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, s
         yield "Normal", reasons.STAGES_REUSED, f"already in the store, not run again: {', '.join(reused)}", draft.status.spec_hash or ""
     for stage in draft.status.stages:
         old = before.get(stage.name) or StageStatus(name=stage.name)
-        if (stage.state, stage.attempts, stage.stale_runs, stage.reason) == (old.state, old.attempts, old.stale_runs, old.reason):
-            continue
-        if (found := _of_stage(old, stage)) is not None:
-            kind, reason, note = found
-            yield kind, reason, f"stage {stage.name}: {note}", f"{stage.name}/{max(stage.runs, old.runs)}/{stage.hash}"
+        for kind, reason, run, note in _of_stage(old, stage):
+            yield kind, reason, f"stage {stage.name}: {note}", f"{stage.name}/{run}/{stage.hash}"
 
 
-def _of_stage(old: StageStatus, new: StageStatus) -> tuple[str, str, str] | None:
+def _of_stage(old: StageStatus, new: StageStatus) -> Iterator[tuple[str, str, int, str]]:
+    """Type, reason, run and note."""
     said = new.message or ""
+    if new.run_start_time is not None and (old.run_start_time is None or old.runs != new.runs):
+        yield "Normal", reasons.STAGE_STARTED, new.runs, f"created Job {new.job_name} (run {new.runs})"
     if new.state == "Failed":
-        return "Warning", reasons.STAGE_FAILED, said
-    if new.attempts > old.attempts:
-        return "Warning", reasons.STAGE_RETRIED, said
-    if new.stale_runs > old.stale_runs:
-        return "Warning", reasons.STAGE_INTERRUPTED, f"run {old.runs} was interrupted, which costs no attempt"
-    if new.state == "Succeeded" and old.state != "Succeeded":
-        return "Normal", reasons.STAGE_SUCCEEDED, said or "done"
-    if new.state == "Running" and old.state == "Pending":
-        return "Normal", reasons.STAGE_STARTED, f"created Job {new.job_name} (run {new.runs})"
-    if new.state == "Waiting" and new.reason != old.reason and new.job_name:
-        return "Warning", new.reason or reasons.WAITING, said
-    return None
+        yield "Warning", reasons.STAGE_FAILED, old.runs, said
+    elif new.state == "Succeeded" and old.state != "Succeeded":
+        yield "Normal", reasons.STAGE_SUCCEEDED, old.runs, said or "done"
+    elif new.attempts > old.attempts:
+        yield "Warning", reasons.STAGE_RETRIED, old.runs, said
+    elif new.stale_runs > old.stale_runs:
+        yield "Warning", reasons.STAGE_INTERRUPTED, old.runs, f"run {old.runs} was interrupted, which costs no attempt"
+    elif new.state == "Waiting" and new.reason not in (None, old.reason, reasons.WAITING) and new.job_name:
+        yield "Normal" if new.reason == reasons.WAITING_FOR_QUOTA else "Warning", new.reason or "", new.runs, said
 
 
 def _of_job(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, str, str]]:

@@ -75,17 +75,6 @@ def watch(situation: Situation, draft: Draft) -> Draft:
     return draft
 
 
-def accepted(situation: Situation, stage: StageStatus) -> dict[str, object]:
-    """What changes in a stage when the Job of its run is there."""
-    return {
-        "state": "Running",
-        "start_time": stage.start_time or situation.stamp,
-        "run_start_time": situation.stamp,
-        "reason": None,
-        "message": None,
-    }
-
-
 def explain(run: Run, events: Mapping[str, Sequence[Body]], field: str) -> Explanation:
     """Why nothing runs: the newest pod's own words first, then Events of the pod, then Events of the Job."""
     words = next(_words(run, events), f"Job {run.name} has no running pod yet")
@@ -102,9 +91,6 @@ def understand(words: str, field: str) -> Explanation:
 
 
 def _watched(situation: Situation, draft: Draft, planned: Stage, stage: StageStatus, run: Run) -> Draft:
-    if stage.run_start_time is None:  # created by a pass that did not live to write it down
-        draft = draft.with_stage(stage.name, **accepted(situation, stage))
-        stage = draft.stage(stage.name)
     if run.suspended:
         message = f"Job {run.name} waits for quota: kubectl get workloads"
         return draft.with_stage(stage.name, state="Waiting", reason=reasons.WAITING_FOR_QUOTA, message=message)
