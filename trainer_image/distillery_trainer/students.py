@@ -1,0 +1,163 @@
+"""The student: made as the job says, the same each time (evaluate makes it again as its baseline), saved as others load it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from distillery.api import reasons
+from distillery.api.base import number
+from distillery.api.job import DistillationJobSpec
+from distillery.api.student import Lora, Scratch
+
+from .errors import StageError
+from .layers import chosen_layers, keep_layers
+from .models import fetch_model, read_config, read_model, read_tokenizer, traced_teacher
+from .scoring import Head, head_of
+from .templates import Renderer, choose_template
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Student:
+    """`model` has float32 weights; adapters, where there are any, work inside it, and `adapters` knows them. `field` is its origin's."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    renderer: Renderer
+    field: str
+    adapters: PeftModel | None = None
+
+    @property
+    def head(self) -> Head:
+        """The output head with the live parameters, so that gradients reach them."""
+        layer: Any = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        return replace(head_of(self.model), weight=layer.weight, bias=getattr(layer, "bias", None))
+
+    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        """States [rows, positions, hidden] after the final norm, from right-padded ids [rows, positions].
+
+        No mask is given: attention looks back only, so padding on the right is never seen by a token that counts.
+        """
+        decoder: Any = self.model.get_decoder()  # type: ignore[no-untyped-call]
+        states: torch.Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        return states
+
+    def save(self, folder: Path, end_of_turn: int) -> None:
+        """Hugging Face layout: float32 safetensors with adapters merged, tokenizer, published template, ids that end an answer."""
+        model: Any = self.adapters.merge_and_unload() if self.adapters is not None else self.model
+        eos = self.tokenizer.eos_token_id
+        stops = sorted({end_of_turn} | ({int(eos)} if eos is not None else set()))
+        model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
+        pad = self.tokenizer.pad_token_id
+        model.generation_config.pad_token_id = int(pad) if pad is not None else end_of_turn
+        self.tokenizer.chat_template = self.renderer.template
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) -> Student:
+    """The untrained student of a job. `teacher_folder` is the traces' teacher/ (configuration and tokenizer, no weights).
+
+    Seeded by training.seed: the same job makes the same weights.
+    """
+    traced = traced_teacher(teacher_folder)
+    teacher_tokenizer = read_tokenizer(traced)
+    tokenizer, field = teacher_tokenizer, "spec.student.scratch"
+    torch.manual_seed(spec.training.seed)
+    if spec.student.model is not None:
+        files, field = fetch_model(spec.student.model.uri, "student", work), "spec.student.model"
+        tokenizer = read_tokenizer(files)
+        require_same_tokens(tokenizer, teacher_tokenizer)
+        model = read_model(files, torch.float32)
+    elif spec.student.from_teacher is not None and spec.teacher.model is not None:
+        field = "spec.student.fromTeacher"
+        teacher = read_model(fetch_model(spec.teacher.model.uri, "teacher", work), torch.float32)
+        model = keep_layers(teacher, chosen_layers(spec.student.from_teacher, int(teacher.config.num_hidden_layers)))
+    elif spec.student.scratch is not None:
+        model = random_model(spec.student.scratch, int(read_config(traced).vocab_size), tokenizer)
+    else:
+        raise StageError(reasons.INVALID_SPEC, "spec.student: exactly one of model, fromTeacher (with teacher.model) or scratch is needed")
+    adapters = with_adapters(model, spec.student.lora) if spec.student.lora else None
+    renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teacher_tokenizer))
+    return Student(model, tokenizer, renderer, field, adapters)
+
+
+def require_same_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+    """White-box distillation compares distributions id by id: an id must mean the same token on both sides (either may have more ids)."""
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    by_id = {index: token for token, index in theirs.items()}
+    for token, index in sorted(ours.items(), key=lambda item: item[1]):
+        other = by_id.get(index, token)
+        if other != token or theirs.get(token, index) != index:
+            text = f"id {index} is {token!r} in the student's tokenizer, but {other!r} in the teacher's"
+            remedy = "use a student of the teacher's family, student.fromTeacher or student.scratch"
+            raise StageError(reasons.TOKENIZER_MISMATCH, f"spec.student.model: {text}: their distributions cannot be compared; {remedy}")
+
+
+def random_model(shape: Scratch, vocab: int, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A new model with the teacher's vocabulary size, so that distributions compare column by column.
+
+    Weights are drawn with standard deviation hidden^-0.5, which keeps the variance of activations through a layer: at the small widths
+    that are trained from scratch here, the usual 0.02 (right at a width of 2500) starts so near zero that training loses hundreds of steps.
+    """
+    kv = shape.num_key_value_heads or shape.num_attention_heads
+    if shape.architecture == "gpt2" and kv != shape.num_attention_heads:
+        text = "gpt2 has no grouped-query attention: remove numKeyValueHeads, or use architecture llama"
+        raise StageError(reasons.UNSUPPORTED, f"spec.student.scratch.numKeyValueHeads: {text}")
+    fields: dict[str, Any] = {
+        "vocab_size": vocab,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "hidden_size": shape.hidden_size,
+        "num_attention_heads": shape.num_attention_heads,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "initializer_range": shape.hidden_size**-0.5,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if shape.architecture == "gpt2":
+        # GPT-2's dropout of 0.1 is a regulariser for many passes over much text; the other families have none
+        fields |= {"n_inner": shape.intermediate_size, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    else:
+        fields |= {"intermediate_size": shape.intermediate_size, "num_key_value_heads": kv}
+    if shape.architecture == "qwen3":
+        # its default is 128, whatever the width
+        fields["head_dim"] = shape.hidden_size // shape.num_attention_heads
+    config = AutoConfig.for_model(shape.architecture, **fields)
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    return made
+
+
+def with_adapters(model: PreTrainedModel, lora: Lora) -> PeftModel:
+    """Put low-rank adapters into the model's linear layers and freeze the rest (arXiv 2106.09685); they start as the identity."""
+    field = "spec.student.lora.targetModules"
+    targets: str | list[str] = "all-linear" if lora.target_modules == ["all-linear"] else list(lora.target_modules)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=number(lora.dropout),
+        target_modules=targets,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        adapters = get_peft_model(model, config)
+    except ValueError as error:
+        text = f"{lora.target_modules}: {' '.join(str(error).split())[:300]}; name linear layers of the student, or all-linear"
+        raise StageError(reasons.BAD_INPUT, f"{field}: {text}") from error
+    ends = (model.get_output_embeddings(), model.get_input_embeddings())  # type: ignore[no-untyped-call]
+    if any(hasattr(end, "lora_A") for end in ends):
+        text = f"{lora.target_modules} adapts the embedding or the output head, which the loss reads as plain matrices: leave them out"
+        raise StageError(reasons.UNSUPPORTED, f"{field}: {text}")
+    if not isinstance(adapters, PeftModel):
+        raise TypeError(f"peft gave a {type(adapters).__name__} for one set of adapters")
+    return adapters
