@@ -36,23 +36,53 @@ class DistillationJobSpec(Model):
     """What to distil, from whom, how, and where the result goes. Teacher, student, prompts and output are enough."""
 
     RULES: ClassVar[tuple[Rule, ...]] = SPEC_RULES
-    teacher: Teacher = Field(description="Who teaches: exactly one of model or traces.")
-    student: Student = Field(description="Who learns: exactly one of model, fromTeacher or scratch; optionally with lora.")
-    data: Data = Field(default_factory=Data, description="Training rows, held-out rows, template, filters.")
-    method: Method = Field(default_factory=Method, description="Losses. Default: half forward KL at temperature 2, half cross-entropy.")
-    training: Training = Field(default_factory=Training, description="The optimizer run.")
-    evaluation: Evaluation = Field(default_factory=Evaluation, description="The check on held-out rows, with gates.")
+    teacher: Teacher = Field(
+        description="Who teaches: exactly one of 'model' (open weights; the traces stage loads them once and keeps their exact signal) or 'traces'"
+        " (what the traces stage of an earlier job has kept: no teacher is loaded, nothing is generated again)."
+        ' Example: {model: {uri: "hf://org/teacher@main"}}.'
+    )
+    student: Student = Field(
+        description="Who learns: exactly one of 'model' (an existing smaller model), 'fromTeacher' (some of the teacher's layers: the quickest start) or"
+        " 'scratch' (random weights, the teacher's tokenizer); with 'lora' only adapters are trained. Example: {fromTeacher: {numHiddenLayers: 12}}."
+    )
+    data: Data = Field(
+        default_factory=Data,
+        description="Training rows, held-out rows, template, filters. Rows are .jsonl or .parquet; where they hold prompts only, the teacher answers them."
+        ' Example: {train: {uri: "s3://team-a/prompts.jsonl", credentialsSecretRef: {name: s3}}}.',
+    )
+    method: Method = Field(
+        default_factory=Method,
+        description="The losses and their weights. Default: half forward KL to the teacher at temperature 2, half cross-entropy on the text.",
+    )
+    training: Training = Field(
+        default_factory=Training, description="The optimizer run: steps, batch, learning rate, sequence length, checkpoints."
+    )
+    evaluation: Evaluation = Field(
+        default_factory=Evaluation,
+        description="The check of teacher, student and untrained student on held-out rows. A gate that is missed ends the job: nothing is published."
+        ' Example: {gates: [{metric: retention, min: "0.95"}]}.',
+    )
     exports: Annotated[list[Export], Field(max_length=8)] = Field(
         default=[],
-        description="Artifacts for edge targets, made in parallel. The student in Hugging Face layout is always published.",
+        description="Artifacts for edge targets, made in parallel; each answers the held-out rows in its own runtime and is published only if it"
+        " meets its gates. The student in Hugging Face layout is always published. Example: [{name: phone, format: gguf, quantization: q4_0}].",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    output: Output = Field(description="Where everything is written.")
-    scheduling: Scheduling = Field(default_factory=Scheduling, description="Queue, priority, identity and nodes of the pods.")
-    suspend: bool = Field(False, description="true stops the running pods (they write a checkpoint); false goes on from there.")
+    output: Output = Field(
+        description="Where stages, checkpoints and results are written. Jobs with the same output reuse each other's finished stages."
+        ' Example: {uri: "s3://models/team-a/first", credentialsSecretRef: {name: s3}}.'
+    )
+    scheduling: Scheduling = Field(
+        default_factory=Scheduling,
+        description="Queue, priority, identity and nodes of the pods. A GPU for training: {stages: {train: {resources: {limits: {nvidia.com/gpu: 1}}}}}.",
+    )
+    suspend: bool = Field(
+        False,
+        description="true stops the running pods, which write a checkpoint first; once condition Suspended is True the spec may be edited; false goes on.",
+    )
     cancel: bool = Field(
         False,
-        description="true ends the job for good.",
+        description="true ends the job for good; finished stages stay in the store.",
         json_schema_extra={
             VALIDATIONS: [{"rule": "!oldSelf || self", "message": "a cancelled job stays cancelled: create a new one to run again"}]
         },

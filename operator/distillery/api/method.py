@@ -77,7 +77,7 @@ class Method(Model):
 
     rounds: Annotated[list[Round], Field(min_length=1, max_length=1)] = Field(
         default_factory=lambda: [Round()],
-        description="Exactly one round in this version.",
+        description="Passes of training, in order; exactly one in this version.",
         json_schema_extra={"default": [{"objectives": [{"response": {}}, {"hardLabel": {}}]}]},
     )
 

@@ -96,7 +96,7 @@ class StageScheduling(Model):
     resources: Resources = Field(default_factory=Resources, description="Resources of the stage's container.")
     node_selector: dict[ResourceName, LabelValue] = Field(default={}, max_length=16, description="Labels that the node must have.")
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field(default=[], description="Taints that the pod tolerates.")
-    affinity: Affinity | None = Field(None, description="As a pod's affinity.")
+    affinity: Affinity | None = Field(None, description="As a pod's affinity, for what nodeSelector cannot say.")
 
 
 class Stages(Model):

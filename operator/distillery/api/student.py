@@ -112,7 +112,15 @@ class Student(Model):
             lambda m: m.lora is None or m.scratch is None,
         ),
     )
-    model: StudentModel | None = Field(None, description="Start from this model.")
-    from_teacher: FromTeacher | None = Field(None, description="Start from some of the teacher's layers; needs teacher.model.")
-    scratch: Scratch | None = Field(None, description="Start from random weights.")
-    lora: Lora | None = Field(None, description="Train low-rank adapters; without it all weights are trained.")
+    model: StudentModel | None = Field(
+        None,
+        description="Start from an existing model. To match the teacher's distribution it must have the teacher's tokenizer; preflight checks.",
+    )
+    from_teacher: FromTeacher | None = Field(
+        None,
+        description="Start from some of the teacher's layers, with its embeddings and head; needs teacher.model. Knows much from the start.",
+    )
+    scratch: Scratch | None = Field(
+        None, description="Start from random weights in a shape of your choice; for narrow tasks, where a very small model is enough."
+    )
+    lora: Lora | None = Field(None, description="Train low-rank adapters, merged at the end; without it all weights are trained.")

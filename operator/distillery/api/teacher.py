@@ -53,5 +53,13 @@ class Teacher(Model):
             lambda m: (m.model is None) != (m.traces is None),
         ),
     )
-    model: TeacherModel | None = Field(None, description="Open weights, loaded by pods of this job (white box).")
-    traces: TeacherTraces | None = Field(None, description="Traces made before: no teacher is loaded, nothing is generated again.")
+    model: TeacherModel | None = Field(
+        None,
+        description="Open weights, any causal language model of Hugging Face. The traces stage loads it once, lets it answer prompts that have no"
+        " completion, and keeps its exact distribution over every completion token; give that stage memory or a GPU in scheduling.stages.traces.",
+    )
+    traces: TeacherTraces | None = Field(
+        None,
+        description="Traces that an earlier job made: its rows, answers and signal. For another student, other losses or another learning rate"
+        " without the teacher; data.train and data.evaluation are left out.",
+    )
