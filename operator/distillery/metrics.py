@@ -13,22 +13,26 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.api_requests = Counter("api_requests", "Requests to the API server.", ["verb", "code"], registry=registry)
-        self.api_seconds = Histogram("api_request_seconds", "Their duration.", ["verb"], buckets=_FAST, registry=registry)
-        self.queue_depth = Gauge("workqueue_depth", "Keys that wait for a worker.", registry=registry)
-        self.queue_seconds = Histogram("workqueue_queue_duration_seconds", "Wait for a worker.", buckets=_FAST, registry=registry)
-        self.queue_retries = Counter("workqueue_retries", "Keys put back after a failure.", registry=registry)
-        self.reconciles = Counter("reconcile", "Passes over one job, by result.", ["result"], registry=registry)
-        self.reconcile_seconds = Histogram("reconcile_seconds", "Their duration.", buckets=_FAST, registry=registry)
-        self.event_to_action = Histogram(
-            "event_to_action_seconds", "From a key's add to the end of its pass.", buckets=_FAST, registry=registry
+        self.api_requests = Counter("distillery_api_requests", "Requests to the API server.", ["verb", "code"], registry=registry)
+        self.api_seconds = Histogram("distillery_api_request_seconds", "Their duration.", ["verb"], buckets=_FAST, registry=registry)
+        self.queue_depth = Gauge("distillery_workqueue_depth", "Keys that wait for a worker.", registry=registry)
+        self.queue_seconds = Histogram(
+            "distillery_workqueue_queue_duration_seconds", "Wait for a worker.", buckets=_FAST, registry=registry
         )
-        self.leader = Gauge("leader", "1 where this replica leads.", registry=registry)
-        self.jobs = Gauge("jobs", "DistillationJobs at the last resync.", ["phase"], registry=registry)
-        self.resync_seconds = Gauge("resync_seconds", "Duration of the last resync.", registry=registry)
-        self.gateway_reads = Counter("gateway_reads", "Reads of progress by the operator.", ["result"], registry=registry)
-        self.progress_posts = Counter("progress_posts", "Reports that reached the gateway, by verdict.", ["code"], registry=registry)
-        self.progress_reports = Gauge("progress_reports", "Reports that the gateway holds.", registry=registry)
+        self.queue_retries = Counter("distillery_workqueue_retries", "Keys put back after a failure.", registry=registry)
+        self.reconciles = Counter("distillery_reconcile", "Passes over one job, by result.", ["result"], registry=registry)
+        self.reconcile_seconds = Histogram("distillery_reconcile_seconds", "Their duration.", buckets=_FAST, registry=registry)
+        self.event_to_action = Histogram(
+            "distillery_event_to_action_seconds", "From a key's add to the end of its pass.", buckets=_FAST, registry=registry
+        )
+        self.leader = Gauge("distillery_leader", "1 where this replica leads.", registry=registry)
+        self.jobs = Gauge("distillery_jobs", "DistillationJobs at the last resync.", ["phase"], registry=registry)
+        self.resync_seconds = Gauge("distillery_resync_seconds", "Duration of the last resync.", registry=registry)
+        self.gateway_reads = Counter("distillery_gateway_reads", "Reads of progress by the operator.", ["result"], registry=registry)
+        self.progress_posts = Counter(
+            "distillery_progress_posts", "Reports that reached the gateway, by verdict.", ["code"], registry=registry
+        )
+        self.progress_reports = Gauge("distillery_progress_reports", "Reports that the gateway holds.", registry=registry)
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

@@ -177,5 +177,5 @@ def report(observer: Observer, operators: Operators, before: Body, after: Body, 
     print(f"reaction        p50 {percentile(reactions, 0.5):.2f} s, p99 {percentile(reactions, 0.99):.2f} s, max {reactions[-1]:.2f} s")
     print(f"operator CPU    {cpu:.1f} s, {1000 * cpu / stages:.1f} ms a stage")
     print(f"operator RSS    {operators.peak_rss / 2**20:.0f} MiB at most, in one replica")
-    print(f"API requests    {spent['api_requests_total'] / stages:.1f} a stage")
-    print(f"reconciles      {spent['reconcile_total'] / stages:.1f} a stage; versions of a job seen {writes:.1f}")
+    print(f"API requests    {spent['distillery_api_requests_total'] / stages:.1f} a stage")
+    print(f"reconciles      {spent['distillery_reconcile_total'] / stages:.1f} a stage; versions of a job seen {writes:.1f}")

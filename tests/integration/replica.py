@@ -53,7 +53,7 @@ class Replica:
 
     def leads(self) -> bool:
         """Whether it says that it leads."""
-        return self.metric("leader") == 1
+        return self.metric("distillery_leader") == 1
 
     def wait(self, until: Callable[[], object], what: str, seconds: float) -> None:
         """Until something holds; fails with the log."""

@@ -29,7 +29,7 @@ def pair(start: Start) -> tuple[Replica, Replica]:
     leader = start("first")
     leader.wait(leader.leads, "leads", 30)
     standby = start("second")
-    standby.wait(lambda: standby.metric("api_requests_total") > 2, "looks at the Lease", 30)
+    standby.wait(lambda: standby.metric("distillery_api_requests_total") > 2, "looks at the Lease", 30)
     assert not standby.leads()
     return leader, standby
 
@@ -43,7 +43,7 @@ def test_a_killed_leader_is_followed_within_20_seconds(pair: tuple[Replica, Repl
     leader.signal(signal.SIGKILL)
     killed = time.monotonic()
     apply_suspended_job(cluster, namespace, "waiting")
-    standby.wait(lambda: standby.metric("reconcile_total") > 0, "acts", 30)
+    standby.wait(lambda: standby.metric("distillery_reconcile_total") > 0, "acts", 30)
     print(f"\nnext action {time.monotonic() - killed:.1f} s after SIGKILL")
     assert time.monotonic() - killed <= 20
 
@@ -63,10 +63,10 @@ def test_a_stopped_leader_ends_well_and_is_followed_within_3_seconds(pair: tuple
 def test_a_paused_leader_that_wakes_does_no_harm(pair: tuple[Replica, Replica], cluster: Cluster, namespace: str) -> None:
     leader, standby = pair
     apply_suspended_job(cluster, namespace, "waiting")
-    leader.wait(lambda: leader.metric("reconcile_total") > 0, "has looked at the job", 10)
+    leader.wait(lambda: leader.metric("distillery_reconcile_total") > 0, "has looked at the job", 10)
     leader.signal(signal.SIGSTOP)
     standby.wait(standby.leads, "leads", 30)
-    standby.wait(lambda: standby.metric("reconcile_total") > 0, "has looked at the job", 10)
+    standby.wait(lambda: standby.metric("distillery_reconcile_total") > 0, "has looked at the job", 10)
     leader.signal(signal.SIGCONT)
     assert leader.exit_code(10) == 1, "it must be started afresh"
     assert "leadership lost" in leader.log.read_text()
@@ -153,6 +153,6 @@ def test_an_outage_of_the_api_server_is_waited_out(cluster: Cluster, namespace: 
         after.wait(lambda: "the API server does not answer" in after.log.read_text(), "waits", 30)
         proxy.mend()
         mended = time.monotonic()
-        after.wait(lambda: after.metric("reconcile_total") > 0, "acts", 60)
+        after.wait(lambda: after.metric("distillery_reconcile_total") > 0, "acts", 60)
         print(f"\nnext action {time.monotonic() - mended:.1f} s after the outage")
         assert after.process.poll() is None

@@ -213,8 +213,8 @@ async def test_requests_are_counted_by_verb_and_code_only(wire: Wire) -> None:
             except NotFound:
                 continue
         await session.close()
-    assert metrics.registry.get_sample_value("api_requests_total", {"verb": "get", "code": "404"}) == 1
-    assert metrics.registry.get_sample_value("api_requests_total", {"verb": "get", "code": "200"}) == 1
+    assert metrics.registry.get_sample_value("distillery_api_requests_total", {"verb": "get", "code": "404"}) == 1
+    assert metrics.registry.get_sample_value("distillery_api_requests_total", {"verb": "get", "code": "200"}) == 1
 
 
 @pytest.mark.parametrize(

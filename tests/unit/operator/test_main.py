@@ -97,5 +97,5 @@ async def test_metrics_are_served_in_the_text_format_and_a_port_can_be_any() -> 
         assert port > 0
     async with TestClient(TestServer(app)) as client:
         text = await (await client.get("/metrics")).text()
-    assert 'reconcile_total{result="done"} 1.0' in text
+    assert 'distillery_reconcile_total{result="done"} 1.0' in text
     assert "process_resident_memory_bytes" in text

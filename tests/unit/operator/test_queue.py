@@ -143,11 +143,11 @@ async def test_metrics_tell_depth_retries_and_results() -> None:
     queue, seen = Queue[str](metrics), Recorder(outcomes=[RuntimeError("no"), None])
     queue.add("a")
     queue.add("b")
-    assert metrics.registry.get_sample_value("workqueue_depth") == 2
+    assert metrics.registry.get_sample_value("distillery_workqueue_depth") == 2
     async with running(queue, seen):
         await asyncio.sleep(10)
     value = metrics.registry.get_sample_value
-    assert value("workqueue_depth") == 0
-    assert value("workqueue_retries_total") == 1
-    assert value("reconcile_total", {"result": "error"}) == 1
-    assert value("reconcile_total", {"result": "done"}) == 2
+    assert value("distillery_workqueue_depth") == 0
+    assert value("distillery_workqueue_retries_total") == 1
+    assert value("distillery_reconcile_total", {"result": "error"}) == 1
+    assert value("distillery_reconcile_total", {"result": "done"}) == 2
