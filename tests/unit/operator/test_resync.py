@@ -77,7 +77,10 @@ async def test_an_outage_is_waited_out() -> None:
 async def test_jobs_are_counted_by_phase() -> None:
     metrics = Metrics()
     await run(Listing(), 301, metrics)
-    counts = {name: metrics.registry.get_sample_value("distillery_jobs", {"phase": name}) for name in ("Active", "Suspended", "Succeeded", "Failed")}
+    counts = {
+        name: metrics.registry.get_sample_value("distillery_jobs", {"phase": name})
+        for name in ("Active", "Suspended", "Succeeded", "Failed")
+    }
     assert counts == {"Active": 2, "Suspended": 1, "Succeeded": 2, "Failed": 1}
 
 
