@@ -104,11 +104,12 @@ def fitting(examples: Iterable[Example], split: str, limit: int, overflow: str, 
     return kept
 
 
-def hold_out(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+def hold_out(examples: list[Example], dropped: Dropped) -> tuple[list[Example], list[Example]]:
     """(training, held-out): a tenth by the hash of the id, so that which rows are held out does not depend on their order."""
     if len(examples) < 2:
         text = f"data.train has {len(examples)} usable rows; at least 2 are needed, since one is held out for evaluation"
-        raise StageError(reasons.ROWS_INVALID, f"{text}: add rows, or name held-out rows in data.evaluation")
+        lost = f" (left out: {dropped.told()})" if dropped.lines else ""
+        raise StageError(reasons.ROWS_INVALID, f"{text}{lost}: add rows, or name held-out rows in data.evaluation")
     count = min(HELD_OUT_LIMIT, max(1, len(examples) // 10))
     order = sorted(examples, key=lambda example: hashlib.sha256(example.row.id.encode()).digest())
     held = {example.row.id for example in order[:count]}

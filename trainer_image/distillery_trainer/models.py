@@ -34,23 +34,18 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model's files on this machine; `gguf` is the file's name where the URI named one."""
+    """A model's files on this machine; `gguf` is the file's name where the URI named one, `weight_bytes` the size of the weights there."""
 
     folder: Path
     gguf: str | None
     uri: str
     role: str
+    weight_bytes: int = 0
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of every from_pretrained: local, data only."""
         return {"local_files_only": True, "trust_remote_code": False, **({"gguf_file": self.gguf} if self.gguf else {})}
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the weights on disk."""
-        pattern = self.gguf or "*.safetensors"
-        return sum(file.stat().st_size for file in self.folder.rglob(pattern))
 
     @property
     def license(self) -> str | None:
@@ -74,16 +69,15 @@ def fetch_model(uri: str, role: str, work: Path, weights: bool = True, environme
     source, folder = open_source(uri, role, environment), work / "models" / role
     if folder.exists():
         shutil.rmtree(folder)
-    if uri.endswith(".gguf"):
-        files = ModelFiles(folder, uri.rsplit("/", 1)[1], uri, role)
-        if not source.list():
-            raise files.error(reasons.NOT_FOUND, "there is no such file; check the path")
+    entries = source.list()
+    weight_bytes = sum(entry.size for entry in entries if entry.path.endswith(".safetensors") or not entry.path)
+    files = ModelFiles(folder, uri.rsplit("/", 1)[1] if uri.endswith(".gguf") else None, uri, role, weight_bytes)
+    there = [entry.path for entry in entries]
+    if not there:
+        raise files.error(reasons.NOT_FOUND, "there is no such file or folder, or it is empty; check the path")
+    if files.gguf:
         source.download("", folder)
         return files
-    files = ModelFiles(folder, None, uri, role)
-    there = [entry.path for entry in source.list()]
-    if not there:
-        raise files.error(reasons.NOT_FOUND, "the folder does not exist or is empty; check the path")
     for needed in ("config.json", "*.safetensors"):
         if not any(fnmatchcase(path, needed) for path in there):
             raise files.error(reasons.MODEL_UNREADABLE, f"holds no {needed} (found {', '.join(there[:8])}): {_remedy(there)}")

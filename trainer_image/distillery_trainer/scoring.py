@@ -126,6 +126,9 @@ class Scorer:
         """Refuse a family whose logits are made in a way that `Head` does not know."""
         self._checked = True
         wanted = self.model(input_ids=ids, use_cache=False).logits[0].float()
+        if wanted.isnan().any():
+            text = "gives no numbers for the first rows (NaN): its weights are damaged, or its arithmetic overflows"
+            raise StageError(reasons.MODEL_UNREADABLE, f"{self.field}: {text}: save them again, or set precision to float32")
         made = self.head.logits(states).float()
         error = ((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)).item()
         if not error <= _CLOSE.get(self.model.dtype, 3e-2):

@@ -14,6 +14,7 @@ from distillery.api.teacher import TeacherModel
 
 from .device import frozen_dtype, pick_device, set_threads
 from .digests import digest_input
+from .generate import position_limit
 from .models import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
 from .templates import Renderer, template_of
 
@@ -33,7 +34,7 @@ class Teacher:
     @property
     def positions(self) -> int:
         """Longest sequence that it can see, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        return position_limit(self.model.config)
 
     def lineage(self) -> dict[str, Any]:
         """What later stages and the model card say about it."""

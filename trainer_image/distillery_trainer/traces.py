@@ -66,7 +66,7 @@ def run(context: StageContext) -> Outcome:
     stage = _Run(context, load_teacher(spec.teacher.model, context.work))
     train = stage.usable(rows, "train")
     if held_rows is None:
-        train, held = hold_out(train)
+        train, held = hold_out(train, stage.dropped)
     else:
         held = stage.usable(held_rows, "heldout")
     held = held[: spec.evaluation.max_rows]

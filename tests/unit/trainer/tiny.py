@@ -47,13 +47,15 @@ def tokenizer(template: str | None = CHATML, eos: str = "<|im_end|>", size: int 
     return made
 
 
-def model(family: str = "llama", vocab: int = 320, hidden: int = 64, layers: int = 2, seed: int = 0, **more: Any) -> PreTrainedModel:
+def model(
+    family: str = "llama", vocab: int = 320, hidden: int = 64, layers: int = 2, seed: int = 0, positions: int = 256, **more: Any
+) -> PreTrainedModel:
     """A random model of a family; large weights, so that its distributions are far from uniform."""
     torch.manual_seed(seed)
     shape = {"vocab_size": vocab, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": 4, "initializer_range": 0.3}
-    rest = {"intermediate_size": 2 * hidden, "num_key_value_heads": 2, "max_position_embeddings": 256}
+    rest = {"intermediate_size": 2 * hidden, "num_key_value_heads": 2, "max_position_embeddings": positions}
     if family == "gpt2":
-        config = GPT2Config(vocab_size=vocab, n_embd=hidden, n_layer=layers, n_head=4, n_positions=256, initializer_range=0.3, **more)
+        config = GPT2Config(vocab_size=vocab, n_embd=hidden, n_layer=layers, n_head=4, n_positions=positions, initializer_range=0.3, **more)
         return GPT2LMHeadModel(config).eval()
     if family == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(**shape, **rest, **more)).eval()

@@ -30,7 +30,8 @@ from . import Entry, Location, local_files
 
 #: XAdminUserNotFound is versitygw's word for an unknown access key, with status 404.
 _DENIED = {
-    "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled", "XAdminUserNotFound",
+    "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled",
+    "XAdminUserNotFound",
 }  # fmt: skip
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "507"}
 _RETRY = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "ThrottlingException", "OperationAborted", "429"}

@@ -1,0 +1,100 @@
+"""What preflight can know before anything is made: each check raises a StageError that names the field and the remedy."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from distillery.api import reasons
+from distillery.api.job import DistillationJobSpec
+
+from .errors import StageError
+from .generate import position_limit
+from .templates import Prompt, Renderer
+
+
+def answer_pattern(spec: DistillationJobSpec) -> None:
+    """data.evaluation.answer.extract compiles and has a group."""
+    answer = spec.data.evaluation.answer if spec.data.evaluation else None
+    if answer is None:
+        return
+    field = f"spec.data.evaluation.answer.extract: {answer.extract!r}"
+    try:
+        groups = re.compile(answer.extract).groups
+    except re.error as error:
+        raise StageError(reasons.BAD_INPUT, f"{field} is no regular expression ({error}); correct it") from error
+    if not groups:
+        raise StageError(reasons.BAD_INPUT, f"{field} has no group; put the answer's part in parentheses")
+
+
+def gates_can_be_measured(spec: DistillationJobSpec, answer: dict[str, Any] | None) -> None:
+    """A gate on labelAccuracy needs the held-out rows' true answers (with teacher.traces: in those traces)."""
+    gated = {gate.metric for gate in spec.evaluation.gates} | {gate.metric for export in spec.exports for gate in export.gates}
+    if "labelAccuracy" in gated and answer is None:
+        text = "a gate on labelAccuracy needs true answers, and these traces were made without data.evaluation.answer"
+        raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: {text}: remove the gate, or trace again with it")
+
+
+def same_ids(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, prompts: Iterable[Prompt]) -> None:
+    """Equal vocabularies may still cut text differently (other merges, other pre-tokenizer): the first rows are compared."""
+    for prompt in prompts:
+        text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+        ours, theirs = (words(text, add_special_tokens=False)["input_ids"] for words in (student, teacher))
+        if ours != theirs:
+            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+            cut = [repr(words.decode(ids[at : at + 3])) for words, ids in ((student, ours), (teacher, theirs))]
+            raise StageError(
+                reasons.TOKENIZER_MISMATCH,
+                f"spec.student.model: its tokenizer cuts {text[:60]!r} differently from the teacher's ({cut[0]} against {cut[1]}):"
+                " use a student of the teacher's family, student.fromTeacher or student.scratch",
+            )
+
+
+def same_end(student: Renderer, teacher_end: Sequence[int], choice: str) -> None:
+    """The traced completions end as the teacher's template does; a student template that ends otherwise would contradict them."""
+    if student.template is not None and student.end[-1] != teacher_end[-1]:
+        ours, theirs = (student.tokenizer.convert_ids_to_tokens(int(end)) for end in (student.end[-1], teacher_end[-1]))
+        raise StageError(
+            reasons.TOKENIZER_MISMATCH,
+            f"data.chatTemplate: {choice!r} ends an answer with {ours!r}, the teacher ends it with {theirs!r}: set it to teacher or none",
+        )
+
+
+def length_fits(config: PreTrainedConfig, longest: int, field: str) -> None:
+    """The student's positions reach to the longest row that may be trained on."""
+    limit = position_limit(config)
+    if longest > limit:
+        text = f"the student sees {limit} tokens, and rows may have {longest}: lower training.maxSequenceLength to {limit}"
+        raise StageError(reasons.DOES_NOT_FIT, f"{field}: {text}, or choose a student that sees more")
+
+
+def tokenizer_survives(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, field: str) -> None:
+    """What will be published loads as the same tokenizer.
+
+    transformers picks the class of some model types itself, whatever was saved: a Qwen2 model always gets Qwen2's pre-tokenizer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        again = AutoTokenizer.from_pretrained(Path(folder), local_files_only=True, trust_remote_code=False)
+    backend: Any = tokenizer
+    if again.backend_tokenizer.to_str() != backend.backend_tokenizer.to_str():
+        text = f"a published {config.model_type} model would load with another tokenizer than the teacher's"
+        raise StageError(reasons.UNSUPPORTED, f"{field}: {text}: use llama, or another family than {config.model_type}")
+
+
+def exports_can_be_made(spec: DistillationJobSpec, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Each GGUF export can hold this architecture, these widths and this tokenizer."""
+    for export in spec.exports:
+        if export.format == "gguf":
+            from .export.gguf import check
+
+            try:
+                check(config, tokenizer, export.quantization)
+            except StageError as error:
+                raise StageError(error.reason, f"spec.exports[{export.name}]: {error.message}") from error

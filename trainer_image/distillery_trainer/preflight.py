@@ -1,0 +1,127 @@
+"""The preflight stage: cheap, always run. It finds what would fail later, names each stage's output, and says which are already there."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from distillery.api import reasons
+from distillery.api.result import StageResult
+from distillery.api.stages import stage_hashes
+
+from . import checks
+from .digests import digest_input, input_uris
+from .errors import StageError
+from .estimates import Sizes, memory_available, require_fit
+from .layers import chosen_layers, keep_layers
+from .models import count_parameters, fetch_model, read_config, read_model, read_tokenizer
+from .reuse import finished_stages
+from .scoring import Scorer, signal_kind
+from .stage import Outcome, StageContext
+from .students import random_model, require_same_tokens
+from .teaching import Teaching, from_rows, from_traces
+from .templates import Renderer, choose_template, shown
+
+log = logging.getLogger(__name__)
+#: Rows that go through tokenizers and, where the models are small, through the models.
+FIRST = 16
+#: Parameters up to which a model is loaded here: more would hold a CPU pod for minutes.
+_SMALL = 200_000_000
+
+
+def run(context: StageContext) -> Outcome:
+    """StageError for the first thing that is wrong; else hashes and what is reused."""
+    spec = context.job.spec
+    checks.answer_pattern(spec)
+    digests = {role: digest_input(uri, role, context.work) for role, uri in input_uris(spec).items()}
+    teaching = from_traces(context) if spec.teacher.traces else from_rows(context)
+    student, tokenizer, field = _student(context, teaching)
+    renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teaching.tokenizer))
+    checks.same_end(renderer, teaching.end, spec.data.chat_template)
+    checks.length_fits(student.config, teaching.longest, field)
+    checks.tokenizer_survives(tokenizer, student.config, field)
+    checks.exports_can_be_made(spec, student.config, tokenizer)
+    sizes = _sizes(context, teaching, student)
+    require_fit(spec, sizes, context.output)
+    _first_rows(context, teaching, renderer, sizes)
+    hashes = stage_hashes(spec, digests, f"{context.job.namespace}/{context.job.name}/{context.job.uid}")
+    reused = finished_stages(context, hashes)
+    told = f"{len(teaching.train)} training and {len(teaching.held)} held-out rows; student of {sizes.student / 1e6:.3g}M parameters"
+    told += f", teacher of {sizes.teacher / 1e6:.3g}M" if sizes.teacher else ""
+    told += f"; left out: {teaching.dropped.told()}" if teaching.dropped.lines else ""
+    told += f"; already there: {', '.join(reused)}" if reused else ""
+    metrics = {
+        "teacherParameters": float(sizes.teacher),
+        "studentParameters": float(sizes.student),
+        "signalBytes": float(sizes.signal_bytes),
+    }
+    return Outcome(None, StageResult(message=told, hashes=hashes, reused=reused), metrics=metrics)
+
+
+def _student(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """The student without weights (on the meta device), its tokenizer, and the field that it comes from."""
+    spec = context.job.spec.student
+    with torch.device("meta"):
+        if spec.model is not None:
+            files = fetch_model(spec.model.uri, "student", context.work, weights=False)
+            tokenizer = read_tokenizer(files)
+            require_same_tokens(tokenizer, teaching.tokenizer)
+            checks.same_ids(tokenizer, teaching.tokenizer, (example.row.prompt for example in teaching.train[:FIRST]))
+            return _bare(read_config(files)), tokenizer, "spec.student.model"
+        if spec.from_teacher is not None:
+            kept = chosen_layers(spec.from_teacher, int(teaching.config.num_hidden_layers))
+            return keep_layers(_bare(teaching.config), kept), teaching.tokenizer, "spec.student.fromTeacher"
+        if spec.scratch is not None:
+            made = random_model(spec.scratch, int(teaching.config.vocab_size), teaching.tokenizer)
+            return made, teaching.tokenizer, "spec.student.scratch"
+    raise StageError(reasons.INVALID_SPEC, "spec.student: exactly one of model, fromTeacher or scratch is needed")
+
+
+def _bare(config: PreTrainedConfig) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
+def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) -> Sizes:
+    """At the very least: completions that are not written yet count one token."""
+    if teaching.files is None:
+        return Sizes(0, count_parameters(student), 0, 0)
+    with torch.device("meta"):
+        teacher = _bare(teaching.config)
+    spec = context.job.spec
+    response = spec.method.response()
+    kind = signal_kind(response.signal if response else "auto", teacher)
+    width = int(teaching.config.vocab_size if kind == "logits" else teaching.config.hidden_size)
+    scored = [*(teaching.train if response else []), *teaching.held[: spec.evaluation.max_rows]]
+    tokens = sum(max(1, len(example.completion_ids)) for example in scored)
+    return Sizes(count_parameters(teacher), count_parameters(student), 2 * width * tokens, teaching.files.weight_bytes)
+
+
+def _first_rows(context: StageContext, teaching: Teaching, renderer: Renderer, sizes: Sizes) -> None:
+    """Show one row; put the first rows through those models that are small enough to be loaded here."""
+    spec, first = context.job.spec, [e for e in teaching.train if e.completion_ids][:FIRST] or teaching.train[:FIRST]
+    row = first[0]
+    completion = row.completion_ids or list(teaching.end)
+    try:
+        prompts = [renderer.prompt_ids(example.row.prompt) for example in first]
+    except ValueError as error:
+        raise StageError(reasons.ROWS_INVALID, f"data.chatTemplate: {error}; choose another template or change the rows") from error
+    log.info("row %s as the student is trained on it (%s):\n%s", row.row.id, row.row.where, shown(renderer, prompts[0], completion))
+    if spec.teacher.model is not None:
+        pairs = [(example.prompt_ids, example.completion_ids or list(teaching.end)) for example in first]
+        _through(context, spec.teacher.model.uri, "teacher", sizes.teacher, pairs)
+    if spec.student.model is not None:
+        pairs = [(ids, example.completion_ids or list(teaching.end)) for ids, example in zip(prompts, first, strict=True)]
+        _through(context, spec.student.model.uri, "student", sizes.student, pairs)
+
+
+def _through(context: StageContext, uri: str, role: str, parameters: int, pairs: list[tuple[list[int], list[int]]]) -> None:
+    if parameters > _SMALL or parameters * 6 > memory_available():
+        log.info("%s of %.0fM parameters: too large to be tried here", role, parameters / 1e6)
+        return
+    model = read_model(fetch_model(uri, role, context.work), torch.float32)
+    scorer = Scorer(model, "hiddenState", f"spec.{role}.model")
+    _, tally = scorer.score(pairs)
+    log.info("%s: %d rows went through, %.3g nats/token of entropy", role, len(pairs), tally.entropy / tally.tokens)

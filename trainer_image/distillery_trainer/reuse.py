@@ -1,0 +1,49 @@
+"""Which stages of a job are done already, by this job or by another with the same output."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from distillery.api.job import DistillationJobSpec
+from distillery.api.result import StageResult
+from distillery.api.stages import EVALUATE, PUBLISH, planned_stages
+
+from .commit import find
+from .errors import StageError
+from .stage import MODULES, StageContext
+
+log = logging.getLogger(__name__)
+
+
+def finished_stages(context: StageContext, hashes: Mapping[str, str]) -> list[str]:
+    """Stages that need no pod: their output is there, and what is not in their hash (gates) is met by it.
+
+    Publish always gets its pod, which finds its manifest and tells the URIs again.
+    """
+    found = []
+    for stage in planned_stages(context.job.spec)[1:]:
+        there = replace(context, stage=stage.name, kind=stage.kind, hash=hashes[stage.name], inputs=hashes)
+        manifest = find(context.output, there.folder()) if stage.name != PUBLISH else None
+        if manifest is None:
+            continue
+        if not _has_gates(context.job.spec, stage.name):
+            found.append(stage.name)
+            continue
+        try:
+            module = importlib.import_module(f"distillery_trainer.{MODULES.get(stage.kind, stage.kind)}")
+            concluded: StageResult = module.conclude(there, manifest)
+        except StageError as error:
+            log.info("%s is there, but is looked at again: %s", stage.name, error.message)
+            continue
+        if concluded.artifact is None or concluded.artifact.passed is not False:
+            found.append(stage.name)
+    return found
+
+
+def _has_gates(spec: DistillationJobSpec, name: str) -> bool:
+    if name == EVALUATE:
+        return bool(spec.evaluation.gates)
+    return any(name == f"export-{export.name}" and export.gates for export in spec.exports)
