@@ -155,11 +155,10 @@ async def lead(lease: Lease, work: Callable[[], Coroutine[None, None, None]], st
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             acquiring.result()
-            working = asyncio.create_task(work())
-            tasks = {stopping, working, asyncio.create_task(lease.renew())}
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
+            tasks = {stopping, asyncio.create_task(work()), asyncio.create_task(lease.renew())}
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
         return stop.is_set()
     finally:
         for task in tasks:

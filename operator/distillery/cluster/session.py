@@ -98,7 +98,7 @@ class Session:
         except ApiException as error:
             code = str(error.status)
             raise _error(error) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError) as error:
             raise Unavailable(f"{verb} {path}: {error or 'no answer in time'}") from error
         finally:
             self._metrics.api_requests.labels(verb, code).inc()

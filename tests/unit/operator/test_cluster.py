@@ -31,6 +31,7 @@ class Wire:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.answers: list[tuple[int, Any]] = []
+        self.text_kind = "text/html"
 
     async def answer(self, request: web.Request) -> web.Response:
         text = await request.text()
@@ -43,7 +44,9 @@ class Wire:
             }
         )
         status, body = self.answers.pop(0) if self.answers else (200, {"items": [], "metadata": {}})
-        return web.Response(text=body, status=status) if isinstance(body, str) else web.json_response(body, status=status)
+        if isinstance(body, str):
+            return web.Response(text=body, status=status, content_type=self.text_kind)
+        return web.json_response(body, status=status)
 
 
 @pytest.fixture
@@ -91,8 +94,9 @@ async def test_an_answer_of_a_proxy_is_kept_as_text(wire: Wire, session: Session
         await ApiServer(session).get_job("nlp", "arith")
 
 
-async def test_an_answer_that_is_not_json_is_unavailable(wire: Wire, session: Session) -> None:
-    wire.answers = [(200, "hello")]
+@pytest.mark.parametrize("kind", ["text/plain", "application/json"])
+async def test_an_answer_that_is_not_json_is_unavailable(wire: Wire, session: Session, kind: str) -> None:
+    wire.answers, wire.text_kind = [(200, "hello")], kind
     with pytest.raises(Unavailable):
         await ApiServer(session).get_job("nlp", "arith")
 
