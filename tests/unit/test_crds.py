@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from tests.bad_manifests import BAD
 
 from distillery.api.generate import files
 from distillery.api.job import FROZEN, MUTABLE, DistillationJobSpec
@@ -67,6 +68,12 @@ def test_lists_of_objects_with_a_name_are_maps() -> None:
 
 def test_every_rule_has_a_message() -> None:
     assert not [path for path, node in SCHEMAS for rule in node.get(VALIDATIONS, ()) if not rule["message"]]
+
+
+def test_every_rule_of_the_spec_refuses_some_bad_manifest() -> None:
+    messages = {rule["message"] for path, node in SCHEMAS if ".spec" in path for rule in node.get(VALIDATIONS, ())}
+    transition = {"a cancelled job stays cancelled: create a new one to run again"}
+    assert not [m for m in messages - transition if not any(bad.expect in m for bad in BAD)]
 
 
 def test_every_field_of_the_spec_is_frozen_or_mutable() -> None:
