@@ -27,7 +27,6 @@ _READS: Mapping[str, tuple[str, ...]] = {
     EVALUATE: ("STUDENT", "TEACHER"),
 }
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
-_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 LONGEST_NAME = 63
 
 
@@ -131,8 +130,6 @@ def _problems(name: str, spec: DistillationJobSpec) -> Iterator[str]:
                 f'{source.field}.uri: "{source.uri}" is a file of one machine, which pods cannot see: '
                 "use s3://, pvc:// or (for models and data) hf://; file:// is for `distill run`"
             )
-        if source.claim is not None and not _OBJECT_NAME.fullmatch(source.claim):
-            yield f'{source.field}.uri: "{source.claim}" is not a name of a PersistentVolumeClaim; write pvc://<claim>/<path>'
 
 
 def _without_empty(value: Any) -> Any:

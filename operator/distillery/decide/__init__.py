@@ -67,7 +67,7 @@ def _requeue_after(situation: Situation, draft: Draft, creates: bool) -> float |
         when = record.retry_at(stage)
         waits.append(when - situation.now.timestamp() if when is not None else None)
         run = situation.observed.runs.get(stage.job_name or "")
-        if is_open(stage) and not any(pod.running for pod in (run.pods if run else ())):
+        if is_open(stage) and (run is None or not (run.suspended or any(pod.running for pod in run.pods))):
             waits.append(WAITING_SECONDS)
     if draft.suspension == "stopping":
         waits.append(WAITING_SECONDS)

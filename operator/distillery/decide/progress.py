@@ -70,7 +70,7 @@ def _taken(situation: Situation, draft: Draft, stage: StageStatus, report: Progr
 
 
 def _weight(stage: StageStatus) -> int:
-    return _WEIGHTS["export" if stage.name.startswith("export-") else stage.name]
+    return _WEIGHTS.get("export" if stage.name.startswith("export-") else stage.name, 0)
 
 
 def _part(stage: StageStatus) -> int:

@@ -1,0 +1,112 @@
+"""The children, against golden files. `GOLDEN=write pytest tests/unit/operator/test_manifests.py` writes them anew; read the diff."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.operator.objects import EXPORT, NOW, SETTINGS, SPEC, job
+
+from distillery.api.job import FrozenJob
+from distillery.manifests import config_map, event, stage_job
+from distillery.plan import make_plan
+from distillery.settings import Settings
+
+GOLDEN = Path(__file__).parent / "golden"
+HASHES = {"traces": "a1" * 32, "curate": "b2" * 32, "train": "c3" * 32}
+GPU: dict[str, Any] = {
+    "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "16Gi"}},
+    "nodeSelector": {"pool": "gpu"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}]}}},
+}  # fmt: skip
+FULL: dict[str, Any] = {
+    "teacher": {"model": {"uri": "pvc://models/teacher", "credentialsSecretRef": {"name": "unused"}}},
+    "student": {"model": {"uri": "hf://org/student@main", "credentialsSecretRef": {"name": "hub"}}},
+    "data": {"train": {"uri": "s3://data/train.jsonl", "credentialsSecretRef": {"name": "rows"}}},
+    "output": {"uri": "pvc://results/tiny"},
+    "exports": [EXPORT | {"nodeSelector": {"pool": "edge"}}],
+    "scheduling": {
+        "queueName": "gpus",
+        "priorityClassName": "low",
+        "serviceAccountName": "trainer",
+        "imagePullSecrets": [{"name": "registry"}],
+        "runtimeClassName": "nvidia",
+        "terminationGracePeriodSeconds": 300,
+        "stages": {"train": GPU},
+    },
+}
+INSTALLED = Settings(trainer_image="trainer:1", gateway_url="http://gateway.distillery:80/", stage_env={"HF_ENDPOINT": "http://hub"})
+
+
+def rendered(spec: dict[str, Any], stage: str, settings: Settings) -> dict[str, Any]:
+    subject, plan = job(spec), make_plan("tiny", spec, settings)
+    assert plan.spec is not None, plan.problems
+    planned = next(s for s in plan.stages if s.name == stage)
+    hashes = {"preflight": {"preflight": plan.spec_hash}, "export-q4": HASHES | {"export-q4": "d4" * 32}}.get(stage, HASHES)
+    return stage_job(subject, plan, plan.spec, planned, "trainer:1", hashes, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "stage", "settings"),
+    [
+        ("minimal-preflight", SPEC, "preflight", SETTINGS),
+        ("full-train", FULL, "train", INSTALLED),
+        ("full-export", FULL, "export-q4", INSTALLED),
+    ],
+)
+def test_stage_job(name: str, spec: dict[str, Any], stage: str, settings: Settings) -> None:
+    assert_golden(name, rendered(spec, stage, settings))
+
+
+def test_config_map_freezes_identity_image_and_spec() -> None:
+    spec = SPEC | {"suspend": True, "backoffLimit": 9}
+    plan = make_plan("tiny", spec, SETTINGS)
+    assert plan.spec is not None
+    body = config_map(job(spec), plan, plan.spec)
+    assert_golden("config-map", body)
+    frozen = FrozenJob.model_validate_json(body["data"]["job.json"])
+    assert (frozen.trainer_image, frozen.uid, frozen.spec.suspend, frozen.spec.backoff_limit) == ("trainer:1", "uid-1", False, 2)
+
+
+def test_the_same_occasion_has_the_same_event() -> None:
+    first = event(job(), "Normal", "StageStarted", "created Job x", "train/1", NOW)
+    assert_golden("event", first)
+    assert event(job(), "Normal", "StageStarted", "other words", "train/1", NOW)["metadata"] == first["metadata"]
+    assert event(job(), "Normal", "StageStarted", "created Job x", "train/2", NOW)["metadata"] != first["metadata"]
+
+
+@pytest.mark.parametrize("stage", ["preflight", "traces", "curate", "train", "evaluate", "publish"])
+def test_every_pod_meets_pod_security_restricted_and_has_no_api_token(stage: str) -> None:
+    plan = make_plan("tiny", FULL, INSTALLED)
+    assert plan.spec is not None
+    planned = next(s for s in plan.stages if s.name == stage)
+    spec = stage_job(job(FULL), plan, plan.spec, planned, "i", {stage: "e5" * 32}, 1)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {kind for volume in spec["volumes"] for kind in volume} <= {
+        "name",
+        "configMap",
+        "emptyDir",
+        "projected",
+        "persistentVolumeClaim",
+    }
+
+
+def assert_golden(name: str, body: dict[str, Any]) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(yaml.safe_dump(json.loads(json.dumps(body)), sort_keys=False, width=120))
+    assert body == yaml.safe_load(path.read_text())
