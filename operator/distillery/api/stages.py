@@ -102,7 +102,9 @@ def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
             "template": spec.data.chat_template,
         },
         EVALUATE: {"evaluation": evaluation},
-        "export": {"format": stage.export.format, "quantization": stage.export.quantization} if stage.export else {},
+        "export": {"format": stage.export.format, "quantization": stage.export.quantization, "evaluation": evaluation}
+        if stage.export
+        else {},
     }
     return parts[stage.kind]
 

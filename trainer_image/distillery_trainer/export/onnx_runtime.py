@@ -19,11 +19,11 @@ Ids = npt.NDArray[np.int64]
 
 
 class OnnxRuntime:
-    """A loaded graph. `stop_ids` end an answer."""
+    """A loaded graph. `stop_ids` end an answer; tokens past the model's last position repeat it, and are no answer of the model."""
 
     name = f"ONNX Runtime {onnxruntime.__version__}"
 
-    def __init__(self, file: Path, stop_ids: Collection[int], batch_size: int = 16) -> None:
+    def __init__(self, file: Path, stop_ids: Collection[int], batch_size: int = 16, positions: int = 1 << 31) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cpu_limit()
         options.log_severity_level = 3
@@ -31,7 +31,7 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError) as error:
             raise StageError(reasons.MODEL_UNREADABLE, f"ONNX Runtime cannot load {file.name}: {error}") from error
-        self._stops, self._batch_size = frozenset(stop_ids), batch_size
+        self._stops, self._batch_size, self._last = frozenset(stop_ids), batch_size, positions - 1
         self._past = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
         self._inputs = {i.name for i in self._session.get_inputs()}
 
@@ -66,7 +66,7 @@ class OnnxRuntime:
         """
         if past is None:
             past = [np.zeros((len(ids), i.shape[1], 0, i.shape[3]), np.float32) for i in self._past]
-        positions = np.maximum(mask.cumsum(1) - 1, 0)[:, -ids.shape[1] :]
+        positions = (mask.cumsum(1) - 1).clip(0, self._last)[:, -ids.shape[1] :]
         feed = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         feed |= {i.name: value for i, value in zip(self._past, past, strict=True)}
         logits, *present = self._session.run(None, {name: value for name, value in feed.items() if name in self._inputs})

@@ -1,0 +1,170 @@
+"""An export stage: makes one artifact, lets it answer the held-out rows in its own runtime, and says whether its gates are met.
+
+Files: artifact/ (what is published), answers.jsonl (id, answer), artifact.json. What users get is what was measured here. A missed gate
+is no failure of the stage: the artifact is withheld, the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from distillery.api.data import Answer
+from distillery.api.measure import Artifact, EvaluationResult, EvaluationRow, Export, MetricValue
+from distillery.api.result import StageResult
+from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
+
+from .device import set_threads
+from .errors import Missing
+from .examples import read_lines, write_lines
+from .export.runtimes import main_file, make, open_runtime
+from .manifest import Manifest, sha256_of
+from .metrics import check_gates, decimal, exact_match, label_accuracy
+from .stage import Outcome, StageContext
+from .stores import local_files
+from .templates import Renderer, template_of
+
+log = logging.getLogger(__name__)
+#: What an artifact is told to be like, in this order.
+SHOWN = ("labelAccuracy", "exactMatch", "retention", "agreement", "tokensPerSecond")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows as the student sees them."""
+
+    lines: Sequence[dict[str, Any]]
+    prompts: Sequence[Sequence[int]]
+    renderer: Renderer
+    positions: int
+
+    def text(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        """An answer in words, without what runs over the model's last position."""
+        return self.renderer.text(answer[: max(0, self.positions - len(prompt) + 1)])
+
+
+def run(context: StageContext) -> Outcome:
+    """Export the trained student and measure the artifact."""
+    export, evaluation = export_of(context), context.job.spec.evaluation
+    set_threads()
+    model = context.fetch(TRAIN, "model/*") / "model"
+    held = held_out(context, model)
+    total = len(held.lines)
+    context.progress.report(0, total, "rows", message=f"writing {export.format} {export.quantization}")
+    folder = context.new_folder("output")
+    began = time.perf_counter()
+    make(export, model, folder / "artifact")
+    seconds = time.perf_counter() - began
+    answers, speed, runtime = _answers(context, export, folder / "artifact", held)
+    write_lines(folder / "answers.jsonl", ({"id": line["id"], "answer": answer} for line, answer in zip(held.lines, answers, strict=True)))
+    lineage = context.manifest(TRACES).lineage
+    metrics = measured(held.lines, answers, lineage["answer"], _student_answers(context, model, held))
+    metrics |= {"tokensPerSecond": speed, "exportSeconds": seconds}
+    artifact = _described(export, folder / "artifact", metrics)
+    (folder / "artifact.json").write_text(artifact.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+    return Outcome(
+        files=folder,
+        result=StageResult(artifact=artifact),
+        lineage={"runtime": runtime, "maxNewTokens": evaluation.generation.max_new_tokens},
+        metrics=metrics,
+        counts={"rows": total},
+    )
+
+
+def conclude(context: StageContext, manifest: Manifest) -> StageResult:
+    """The result with the verdict of this job's gates."""
+    artifact = judged(manifest, export_of(context))
+    told = ", ".join(f"{m.name} {m.value}" for m in artifact.evaluation)
+    size = f"{(artifact.size_bytes or 0) / 1e6:.1f} MB"
+    verdict = f"withheld: {artifact.message}" if artifact.passed is False else told
+    message = f"{artifact.format} {artifact.quantization}, {size}; {verdict}"
+    return manifest.result.model_copy(update={"artifact": artifact, "message": message[:1024]})
+
+
+def export_of(context: StageContext) -> Export:
+    """The export that this stage makes."""
+    return next(e for e in context.job.spec.exports if f"export-{e.name}" == context.stage)
+
+
+def judged(manifest: Manifest, export: Export) -> Artifact:
+    """The artifact of a finished export stage under this job's name for it and gates."""
+    rows = [EvaluationRow(metric=name, student=decimal(value)) for name, value in manifest.metrics.items()]
+    misses = check_gates(EvaluationResult(results=rows), export.gates)
+    artifact = manifest.result.artifact or Artifact(name=export.name, format=export.format, quantization=export.quantization)
+    message = f"spec.exports[{export.name}].gates: {'; '.join(misses)}" if misses else None
+    return artifact.model_copy(update={"name": export.name, "passed": not misses, "message": message})
+
+
+def held_out(context: StageContext, model: Path) -> HeldOut:
+    """The held-out rows that count, rendered with the published template."""
+    lines = read_lines(context.fetch(TRACES, "heldout.jsonl") / "heldout.jsonl")[: context.job.spec.evaluation.max_rows]
+    tokenizer, config = AutoTokenizer.from_pretrained(model), AutoConfig.from_pretrained(model)
+    renderer = Renderer(tokenizer, template_of(tokenizer))
+    return HeldOut(lines, [renderer.prompt_ids(line["prompt"]) for line in lines], renderer, int(config.max_position_embeddings))
+
+
+def measured(
+    lines: Sequence[dict[str, Any]], answers: Sequence[str], answer: dict[str, Any] | None, student: Sequence[str]
+) -> dict[str, float]:
+    """What gates may speak of: of the answers against the rows, and against the `student` before export."""
+    references, teacher = [line["completion"] for line in lines], [line["teacher_answer"] for line in lines]
+    metrics = {"exactMatch": exact_match(answers, references)}
+    score, best = metrics["exactMatch"], exact_match(teacher, references)
+    if answer is not None:
+        how, truths = Answer.model_validate(answer), [line["truth"] for line in lines]
+        score, best = label_accuracy(answers, truths, how), label_accuracy(teacher, truths, how)
+        metrics["labelAccuracy"] = score
+    if best:
+        metrics["retention"] = score / best
+    metrics["agreement"] = exact_match(answers, student)
+    return metrics
+
+
+def _answers(context: StageContext, export: Export, artifact: Path, held: HeldOut) -> tuple[list[str], float, str]:
+    """The artifact's answers, how many tokens it wrote in a second, and what ran it."""
+    generation = context.job.spec.evaluation.generation
+    longest = max(map(len, held.prompts)) + generation.max_new_tokens
+    runtime = open_runtime(export, artifact, held.renderer.stop_ids, longest, held.positions, generation.batch_size)
+    with runtime:
+        began = time.perf_counter()
+        ids = runtime.answer(held.prompts, generation.max_new_tokens, lambda done: context.progress.report(done, len(held.lines), "rows"))
+        seconds = time.perf_counter() - began
+    answers = [held.text(prompt, answer) for prompt, answer in zip(held.prompts, ids, strict=True)]
+    return answers, sum(map(len, ids)) / seconds, runtime.name
+
+
+def _student_answers(context: StageContext, model: Path, held: HeldOut) -> list[str]:
+    """What the student answered before export: as evaluate wrote it down, else asked again."""
+    try:
+        told = {line["id"]: line["answer"] for line in read_lines(context.fetch(EVALUATE, "answers.jsonl") / "answers.jsonl")}
+    except (Missing, KeyError):
+        log.info("the answers of the evaluate stage are not there: the student is asked again")
+        told = {}
+    if all(line["id"] in told for line in held.lines):
+        return [told[line["id"]] for line in held.lines]
+    from .export.safetensors import Transformers
+
+    generation = context.job.spec.evaluation.generation
+    with Transformers(model, held.renderer.stop_ids, generation.batch_size) as student:
+        ids = student.answer(held.prompts, generation.max_new_tokens)
+    return [held.text(prompt, answer) for prompt, answer in zip(held.prompts, ids, strict=True)]
+
+
+def _described(export: Export, folder: Path, metrics: dict[str, float]) -> Artifact:
+    files = {name: file for file, name in local_files(folder)}
+    sums = {name: sha256_of(file) for name, file in files.items()}
+    only = main_file(export) if len(files) == 1 else None
+    return Artifact(
+        name=export.name,
+        format=export.format,
+        quantization=export.quantization,
+        digest=f"sha256:{sums[only] if only else digest(sums)}",
+        size_bytes=sum(file.stat().st_size for file in files.values()),
+        evaluation=[MetricValue(name=name, value=decimal(metrics[name])) for name in SHOWN if name in metrics],
+    )
