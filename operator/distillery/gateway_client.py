@@ -66,7 +66,7 @@ class HttpGateway:
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             self._silent_until = clock() + PAUSE
             self._metrics.gateway_reads.labels("error").inc()
-            log.warning("no progress from the gateway: %s", error or "no answer in time", extra={"url": self._url})
+            log.warning("no progress from the gateway: %s", str(error) or "no answer in time", extra={"url": self._url})
             return {}
         self._metrics.gateway_reads.labels("ok").inc()
         return found

@@ -96,7 +96,7 @@ class Lease:
             async with asyncio.timeout(patience):
                 return await self._round(started)
         except (ClusterError, TimeoutError) as error:
-            log.warning("the Lease could not be read or written: %s", error or "no answer", extra={"identity": self.identity})
+            log.warning("the Lease could not be read or written: %s", str(error) or "no answer in time", extra={"identity": self.identity})
             return False
 
     async def _round(self, started: float) -> bool:

@@ -99,7 +99,7 @@ class Session:
             code = str(error.status)
             raise _error(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError) as error:
-            raise Unavailable(f"{verb} {path}: {error or 'no answer in time'}") from error
+            raise Unavailable(f"{verb} {path}: {str(error) or 'no answer in time'}") from error
         finally:
             self._metrics.api_requests.labels(verb, code).inc()
             self._metrics.api_seconds.labels(verb).observe(perf_counter() - started)
