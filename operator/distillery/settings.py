@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: On every child and, server-side, the selector of the watches on Jobs and Pods.
+#: On every child and, server-side, the selector of the watch on Jobs.
 MANAGED_BY = ("app.kubernetes.io/managed-by", "distillery")
 #: On every child: the name of its DistillationJob.
 JOB_LABEL = "distillery.dev/job"

@@ -46,7 +46,7 @@ OPERATOR = {
     ("distillery.dev", "distillationjobs"): READ | {"delete"},
     ("distillery.dev", "distillationjobs/status"): {"patch"},
     ("batch", "jobs"): READ | {"create", "delete"},
-    ("", "pods"): {"list", "watch"},
+    ("", "pods"): {"list"},
     ("", "configmaps"): {"get", "create"},
     ("", "events"): {"list"},
     ("events.k8s.io", "events"): {"create"},

@@ -118,17 +118,18 @@ async def test_what_is_there_and_what_comes_becomes_keys(streams: Streams) -> No
         assert await keys.next() == ["vision/new"]
         await streams.say(f"{JOBS}/jobs", "MODIFIED", thing("new-train-0", "vision", job="new"))
         assert await keys.next() == ["vision/new"]
-        await streams.say(f"{PODS}/pods", "ADDED", thing("a pod of somebody"))
-        await streams.say(f"{PODS}/pods", "DELETED", thing("old-train-0-x", job="old"))
+        await streams.say(f"{JOBS}/jobs", "ADDED", thing("a job without our label"))
+        await streams.say(f"{JOBS}/jobs", "DELETED", thing("old-train-0", job="old"))
         assert await keys.next() == ["nlp/old"]
         assert keys.added.empty()
 
 
 async def test_children_are_selected_by_the_server_and_nothing_is_ever_written(streams: Streams) -> None:
     async with watching() as (keys, _):
-        for path in (f"{JOBS}/jobs", f"{PODS}/pods", f"{OURS}/distillationjobs"):
+        for path in (f"{JOBS}/jobs", f"{OURS}/distillationjobs"):
             await streams.say(path, "MODIFIED", thing("old", job="old"))
-        await keys.next(3)
+        await keys.next(2)
+    assert {request.path for request in streams.requests} == {f"{JOBS}/jobs", f"{OURS}/distillationjobs"}, "pods are not watched"
     for request in streams.requests:
         selector = request.query.get("labelSelector")
         assert selector == (None if request.path.endswith("distillationjobs") else "app.kubernetes.io/managed-by=distillery")

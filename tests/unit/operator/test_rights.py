@@ -35,7 +35,7 @@ class Recorder:
 
 
 #: Kopf lists and watches these (see test_handlers).
-WATCHED = [("distillery.dev", "distillationjobs"), ("batch", "jobs"), ("", "pods")]
+WATCHED = [("distillery.dev", "distillationjobs"), ("batch", "jobs")]
 
 
 async def operator_rights() -> Rights:
