@@ -82,7 +82,7 @@ def frozen_dtype(precision: Precision, device: torch.device, hidden_size: int, i
 def native_bfloat16(device: torch.device) -> bool:
     """Whether products of bfloat16 are done in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(cpu_flags() & _BF16_FLAGS)
 
 

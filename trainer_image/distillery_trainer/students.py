@@ -109,9 +109,6 @@ def random_model(shape: Scratch, vocab: int, tokenizer: PreTrainedTokenizerBase)
     that are trained from scratch here, the usual 0.02 (right at a width of 2500) starts so near zero that training loses hundreds of steps.
     """
     kv = shape.num_key_value_heads or shape.num_attention_heads
-    if shape.architecture == "gpt2" and kv != shape.num_attention_heads:
-        text = "gpt2 has no grouped-query attention: remove numKeyValueHeads, or use architecture llama"
-        raise StageError(reasons.UNSUPPORTED, f"spec.student.scratch.numKeyValueHeads: {text}")
     fields: dict[str, Any] = {
         "vocab_size": vocab,
         "num_hidden_layers": shape.num_hidden_layers,

@@ -1,0 +1,216 @@
+"""The evaluate stage: trained student and untrained baseline on the held-out rows, beside what the traces say of the teacher.
+
+Files: evaluation.json (EvaluationResult), answers.jsonl (the student's: id, answer). Gates are looked at after the commit, and again when
+the result is adopted: they are not part of what was measured.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillery.api import reasons
+from distillery.api.data import Answer
+from distillery.api.measure import EvaluationResult, EvaluationRow, Generation
+from distillery.api.result import StageResult
+
+from .batches import TrainingRow, tokenized
+from .device import pick_device, set_threads
+from .errors import StageError
+from .examples import read_lines, write_lines
+from .generate import generate
+from .losses import chunk_rows
+from .manifest import Manifest
+from .metrics import TokenSums, check_gates, decimal, exact_match, label_accuracy
+from .models import ModelFiles, count_parameters, read_model, read_tokenizer
+from .scoring import Scorer
+from .signal import Signal
+from .stage import Outcome, StageContext
+from .students import Student, make_student
+from .templates import Renderer, template_of
+
+log = logging.getLogger(__name__)
+#: Tokens, padding included, of one forward pass.
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on the held-out rows."""
+
+    answers: list[str]
+    sums: TokenSums
+    parameters: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows, the teacher's part in them, and how answers are generated and compared."""
+
+    lines: list[dict[str, Any]]
+    traces: Path
+    lineage: dict[str, Any]
+    generation: Generation
+    tick: Callable[[int], None]
+
+    @property
+    def answer(self) -> Answer | None:
+        """How the true answer is found; None where the rows have none."""
+        wire = self.lineage["answer"]
+        return Answer.model_validate(wire) if wire else None
+
+
+def run(context: StageContext) -> Outcome:
+    """Measure both and write the table."""
+    spec = context.job.spec
+    set_threads()
+    traces = context.fetch("traces", "heldout.jsonl", "signal-heldout-*", "head.safetensors", "teacher/*")
+    lines = read_lines(traces / "heldout.jsonl")[: spec.evaluation.max_rows]
+    done, total = 0, 4 * len(lines)
+
+    def tick(rows: int) -> None:
+        nonlocal done
+        done += rows
+        context.progress.report(done, total, "rows")
+
+    lineage = context.manifest("traces").lineage
+    held = HeldOut(lines, traces, lineage, spec.evaluation.generation, tick)
+    student = measure(trained_student(context), held)
+    baseline = measure(make_student(spec, traces / "teacher", context.work), held)
+    evaluation = table(held, student, baseline)
+    folder = context.new_folder("output")
+    (folder / "evaluation.json").write_text(evaluation.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+    named = zip(lines, student.answers, strict=True)
+    write_lines(folder / "answers.jsonl", ({"id": line["id"], "answer": answer} for line, answer in named))
+    metrics = {row.metric: float(row.student) for row in evaluation.results if row.student is not None}
+    return Outcome(folder, StageResult(message=_told(evaluation), evaluation=evaluation), {}, metrics, {"rows": len(lines)})
+
+
+def conclude(context: StageContext, manifest: Manifest) -> StageResult:
+    """Check the job's gates against what was measured. StageError QualityGateFailed, which carries the table, if one is missed."""
+    result = manifest.result
+    measured = result.evaluation or EvaluationResult()
+    misses = check_gates(measured, context.job.spec.evaluation.gates)
+    result = result.model_copy(update={"evaluation": measured.model_copy(update={"passed": not misses})})
+    if misses:
+        remedy = "train longer or with more rows, take a larger student, or lower the gate; the trained model stays in the store"
+        raise StageError(reasons.QUALITY_GATE_FAILED, f"spec.evaluation.gates: {'; '.join(misses)}: {remedy}", result=result)
+    return result
+
+
+def trained_student(context: StageContext) -> Student:
+    """The model that the train stage left, with its published template."""
+    folder = context.fetch("train", "model/*") / "model"
+    files = ModelFiles(folder, None, context.output.uri(context.folder("train")), "output")
+    tokenizer = read_tokenizer(files)
+    return Student(read_model(files, torch.float32), tokenizer, Renderer(tokenizer, template_of(tokenizer)), "spec.student")
+
+
+def measure(student: Student, held: HeldOut) -> Measured:
+    """Greedy answers to all rows, and the student's distribution over the reference completions against the teacher's."""
+    device = pick_device()
+    torch.nn.Module.to(student.model, device)
+    student.model.train(False)
+    rows = tokenized(held.lines, student)
+    signal = Signal(held.traces, held.lineage, device, int(student.head.weight.shape[0]))
+    sums = score(student, rows, signal, held.tick)
+    told = 0
+
+    def on_batch(done: int) -> None:
+        nonlocal told
+        held.tick(done - told)
+        told = done
+
+    ids = generate(
+        student.model,
+        student.tokenizer,
+        [row.prompt for row in rows],
+        held.generation.max_new_tokens,
+        held.generation.batch_size,
+        stop_ids=student.renderer.stop_ids,
+        on_batch=on_batch,
+    )
+    return Measured([student.renderer.text(answer) for answer in ids], sums, count_parameters(student.model))
+
+
+@torch.inference_mode()
+def score(student: Student, rows: Sequence[TrainingRow], signal: Signal, tick: Callable[[int], None]) -> TokenSums:
+    """Sums over all completion tokens of the rows; logits are held for one chunk at a time."""
+    scorer, sums = Scorer(student.model, "hiddenState", student.field), TokenSums()
+    head = scorer.head
+    for batch in _batches(rows):
+        states, _ = scorer.score([(row.prompt, row.completion) for row in batch])
+        hidden = torch.cat(states).to(head.weight.device)
+        targets = torch.tensor([token for row in batch for token in row.completion], device=hidden.device)
+        teacher = signal.logits([row.signal for row in batch])
+        size = chunk_rows(len(targets), head.weight.shape[0], hidden.device)
+        for start in range(0, len(targets), size):
+            stop = min(start + size, len(targets))
+            sums.add(head.logits(hidden[start:stop]).float(), teacher(start, stop), targets[start:stop])
+        tick(len(batch))
+    return sums
+
+
+def table(held: HeldOut, student: Measured, baseline: Measured) -> EvaluationResult:
+    """One row per metric; retention is of label accuracy where the rows have true answers, else of exact match."""
+    references = [line["completion"] for line in held.lines]
+    teacher_answers = [line["teacher_answer"] for line in held.lines]
+    sides = (teacher_answers, student.answers, baseline.answers)
+    scores = {"exactMatch": [exact_match(answers, references) for answers in sides]}
+    if held.answer is not None:
+        truths, how = [line["truth"] for line in held.lines], held.answer
+        scores["labelAccuracy"] = [label_accuracy(answers, truths, how) for answers in sides]
+    rows = [_compared(metric, *values) for metric, values in scores.items()]
+    main = rows[-1]
+    if main.retention is not None:
+        teacher, _, untrained = scores[main.metric]
+        rows.append(EvaluationRow(metric="retention", student=main.retention, baseline=decimal(untrained / teacher)))
+    of = student.sums, baseline.sums
+    rows += [
+        EvaluationRow(metric="teacherKL", student=decimal(of[0].mean_kl()), baseline=decimal(of[1].mean_kl())),
+        EvaluationRow(metric="top1Agreement", student=decimal(of[0].agreement()), baseline=decimal(of[1].agreement())),
+        EvaluationRow(
+            metric="perplexity",
+            teacher=decimal(of[0].perplexity(of[0].teacher_nll)),
+            student=decimal(of[0].perplexity(of[0].student_nll)),
+            baseline=decimal(of[1].perplexity(of[1].student_nll)),
+        ),
+    ]
+    parameters = int(held.lineage["teacher"]["parameters"])
+    return EvaluationResult(
+        results=rows,
+        compression=decimal(parameters / student.parameters),
+        teacher_parameters=parameters,
+        student_parameters=student.parameters,
+        rows=len(held.lines),
+    )
+
+
+def _compared(metric: str, teacher: float, student: float, baseline: float) -> EvaluationRow:
+    row = EvaluationRow(metric=metric, teacher=decimal(teacher), student=decimal(student), baseline=decimal(baseline))
+    return row.model_copy(update={"retention": decimal(student / teacher)}) if teacher else row
+
+
+def _batches(rows: Sequence[TrainingRow]) -> Iterator[list[TrainingRow]]:
+    """Rows of like length together, at most _BATCH_TOKENS padded tokens at once (one row at least)."""
+    batch: list[TrainingRow] = []
+    for row in sorted(rows, key=lambda row: (row.tokens, row.id)):
+        if batch and (len(batch) + 1) * row.tokens > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _told(evaluation: EvaluationResult) -> str:
+    rows = {row.metric: row for row in evaluation.results}
+    main = rows.get("labelAccuracy") or rows["exactMatch"]
+    kept = f", retention {main.retention}" if main.retention else ""
+    text = f"{main.metric}: teacher {main.teacher}, student {main.student}, untrained {main.baseline}{kept}"
+    return f"{text}; KL to the teacher {rows['teacherKL'].student} nats/token; {evaluation.compression} times fewer parameters"
