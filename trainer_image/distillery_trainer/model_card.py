@@ -1,0 +1,180 @@
+"""The model card of what is published: README.md with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_HUB_METRICS = {"labelAccuracy": "accuracy", "exactMatch": "exact_match", "perplexity": "perplexity"}
+_ONNX_EXAMPLE = Path(__file__).parent / "export" / "onnx_example.py"
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """README.md of a published folder, from its manifest; links are relative to the folder."""
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True)}---",
+        f"# {manifest['job']['name']}",
+        _opening(manifest),
+        "## How well it does",
+        _evaluation(manifest["evaluation"]),
+        "## How to run it",
+        *_usage(manifest),
+        "## Where it comes from",
+        _lineage(manifest),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _hub_name(uri: str | None) -> str | None:
+    """org/name of an hf:// URI."""
+    return uri.removeprefix("hf://").split("@")[0] if uri and uri.startswith("hf://") else None
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    lineage, evaluation = manifest["lineage"], manifest["evaluation"]
+    bases = [_hub_name(lineage["student"].get("uri")), _hub_name(lineage["teacher"].get("uri"))]
+    tags = ["distillation", lineage["student"].get("modelType"), *{artifact["format"] for artifact in _published(manifest)}]
+    metrics = [
+        {"type": _HUB_METRICS.get(row["metric"], row["metric"]), "name": row["metric"], "value": float(row["student"])}
+        for row in evaluation.get("results", [])
+        if "student" in row
+    ]
+    dataset = {"name": "held-out rows", "type": lineage["data"]["heldOut"].get("uri") or "held-out"}
+    result = {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": lineage["teacher"].get("license"),
+        "base_model": list(dict.fromkeys(base for base in bases if base)),
+        "tags": sorted(tag for tag in tags if tag),
+        "model-index": [{"name": manifest["job"]["name"], "results": [result]}] if metrics else None,
+    }
+    return {key: value for key, value in front.items() if value}
+
+
+def _opening(manifest: Mapping[str, Any]) -> str:
+    lineage, evaluation = manifest["lineage"], manifest["evaluation"]
+    teacher = lineage["teacher"]
+    size = f"{_millions(evaluation.get('studentParameters'))} parameters"
+    smaller = f", {evaluation['compression']} times fewer than its teacher" if "compression" in evaluation else ""
+    license_ = teacher.get("license")
+    terms = f"The teacher's licence is `{license_}`" if license_ else "The teacher's model card names no licence: check its terms"
+    return (
+        f"A {lineage['student'].get('modelType', '')} model of {size}{smaller}, distilled from `{teacher.get('uri', 'recorded traces')}`.\n"
+        f"{terms}; it may bind this model too."
+    )
+
+
+def _millions(count: int | None) -> str:
+    return "?" if count is None else f"{count / 1e6:.2f} M"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> str:
+    rows = [
+        (row["metric"], row.get("teacher"), row.get("student"), row.get("baseline"), row.get("retention"))
+        for row in evaluation.get("results", [])
+    ]
+    head = ("metric", "teacher", "student", "untrained student", "retention")
+    return f"On {evaluation.get('rows', '?')} held-out rows, answered greedily:\n\n{_table(head, rows)}"
+
+
+def _published(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [artifact for artifact in manifest["artifacts"] if artifact.get("passed")]
+
+
+def _usage(manifest: Mapping[str, Any]) -> list[str]:
+    templated = bool(manifest["lineage"]["student"].get("chatTemplate"))
+    ask = (
+        'ids = tokenizer.apply_chat_template([{"role": "user", "content": "…"}], add_generation_prompt=True, return_dict=False,'
+        ' return_tensors="pt")'
+        if templated
+        else 'ids = tokenizer("…", return_tensors="pt").input_ids'
+    )
+    parts = [
+        "With transformers:",
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model, tokenizer = AutoModelForCausalLM.from_pretrained("model"), AutoTokenizer.from_pretrained("model")\n'
+        f"{ask}\n"
+        "print(tokenizer.decode(model.generate(ids, do_sample=False)[0, ids.shape[1] :], skip_special_tokens=True))\n```",
+    ]
+    if not manifest["artifacts"]:
+        return parts
+    head = ("artifact", "format", "MB", "measured in its own runtime", "file")
+    parts += ["Artifacts for edge targets, each measured on the held-out rows in the runtime that it is for:"]
+    parts += [_table(head, (_artifact_row(artifact) for artifact in manifest["artifacts"]))]
+    formats = {artifact["format"] for artifact in _published(manifest)}
+    return [*parts, *(_gguf(manifest, templated) if "gguf" in formats else []), *(_onnx(manifest, templated) if "onnx" in formats else [])]
+
+
+def _artifact_row(artifact: Mapping[str, Any]) -> tuple[Any, ...]:
+    measured = ", ".join(f"{metric['name']} {metric['value']}" for metric in artifact["evaluation"])
+    where = f"`{artifact['path']}`" if artifact.get("passed") else f"withheld: {artifact.get('message')}"
+    size = f"{artifact['sizeBytes'] / 1e6:.1f}" if "sizeBytes" in artifact else None
+    return artifact["name"], f"{artifact['format']} {artifact['quantization']}", size, measured, where
+
+
+def _gguf(manifest: Mapping[str, Any], templated: bool) -> list[str]:
+    files = {a["quantization"]: a["path"] for a in _published(manifest) if a["format"] == "gguf"}
+    first = next(iter(files.values()))
+    serve = f"llama-server -m {first}" if templated else f'llama-completion -m {first} -no-cnv --temp 0 -p "…"'
+    how = "the chat template is in the file" if templated else "prompts are plain text"
+    source = files.get("f16", "model-F16.gguf")
+    hint = "" if "f16" in files else " (add an export with quantization f16 to the job to get it)"
+    return [
+        f"GGUF, with llama.cpp ({how}):",
+        f"```sh\n{serve}\n```",
+        f"Other sizes, for example the K-quants, are made from the F16 file{hint}; measure them on your own rows before use:",
+        f"```sh\nllama-quantize {source} model-Q4_K_M.gguf Q4_K_M\n```",
+    ]
+
+
+def _onnx(manifest: Mapping[str, Any], templated: bool) -> list[str]:
+    path = next(a["path"] for a in _published(manifest) if a["format"] == "onnx")
+    prompt = "; PROMPT is the text that the chat template makes of the conversation" if templated else ""
+    code = _ONNX_EXAMPLE.read_text().replace("  # type: ignore[import-untyped]", "")
+    return [
+        f"ONNX, with onnxruntime and tokenizers alone (FOLDER is `{path.removesuffix('/model.onnx')}`{prompt}):",
+        f"```python\n{code}```",
+    ]
+
+
+def _lineage(manifest: Mapping[str, Any]) -> str:
+    lineage = manifest["lineage"]
+    teacher, data, training = lineage["teacher"], lineage["data"], lineage["training"]
+    left_out = ", ".join(f"{count} {reason}" for reason, count in data["dropped"].items()) or "none"
+    rows = [
+        ("job", f"{manifest['job']['namespace']}/{manifest['job']['name']} ({manifest['job']['uid']})"),
+        ("teacher", f"`{teacher.get('uri', '?')}`, {_millions(teacher.get('parameters'))} parameters"),
+        ("teacher's sha256", f"`{teacher.get('digest', '?')}`"),
+        ("teacher's entropy", f"{lineage['meanEntropy']:.4g} nats/token" if "meanEntropy" in lineage else None),
+        ("training rows", f"{data['train']['rows']} of `{data['train'].get('uri', 'the traces')}`, sha256 `{data['train']['sha256']}`"),
+        ("held-out rows", f"{data['heldOut']['rows']} of `{data['heldOut'].get('uri', '?')}`, sha256 `{data['heldOut']['sha256']}`"),
+        ("rows left out", left_out),
+        ("objectives", _flat(lineage["method"])),
+        ("training", _flat(training)),
+        ("trainer image", f"`{manifest['trainerImage']}`" if manifest.get("trainerImage") else None),
+        *((f"stage {name}", f"`{stage_hash}`") for name, stage_hash in lineage["stages"].items()),
+    ]
+    return (
+        _table(("", ""), (row for row in rows if row[1] is not None))
+        + "\n\nThe sha256 of each file and the whole lineage are in [manifest.json](manifest.json)."
+    )
+
+
+def _flat(value: Any) -> str:
+    """Settings in one line: name value, name value."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key} ({_flat(inner)})" if isinstance(inner, Mapping) else f"{key} {_flat(inner)}" for key, inner in value.items()
+        )
+    if isinstance(value, list):
+        return ", ".join(_flat(inner) for inner in value)
+    return str(value)
