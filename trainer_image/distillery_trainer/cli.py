@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ STAGES = {
     "export": "make one artifact and measure it in its own runtime",
     "publish": "publish the model, the artifacts and their lineage",
 }
+TERMINATED = 143
 LOCAL = {"run": "run a job on this machine", "plan": "print the stages of a job"}
 
 
@@ -27,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Planning belongs to the control plane, which this package does not import.
         os.execv(sys.executable, [sys.executable, "-m", "distillery.local", *given])
     options = _parser().parse_args(given)
+    # As process 1 of a container, nothing stops us by default; the stage takes over once it is imported.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     # Bars that redraw themselves are noise in a pod's log; read when tqdm is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -77,8 +77,16 @@ def commit(store: Store, folder: str, files: Path, draft: Manifest) -> tuple[Man
         # Our own create went through, but its answer was lost and the client sent it again.
         return manifest, False
     log.info("%s was committed by job %s/%s meanwhile: adopted", store.uri(path), winner.created_by.namespace, winner.created_by.job)
-    store.delete(join(folder, root))
+    clear(store, join(folder, root))
     return winner, True
+
+
+def clear(store: Store, folder: str) -> None:
+    """Remove what is not needed any more. Credentials that may not delete are no reason to fail: a lifecycle rule cleans up."""
+    try:
+        store.delete(folder)
+    except StageError as error:
+        log.warning("%s stays: %s", store.uri(folder), error.message)
 
 
 def fetch(source: Source, folder: str, manifest: Manifest, target: Path, *patterns: str) -> Path:

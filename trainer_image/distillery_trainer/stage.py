@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -102,27 +103,36 @@ class Outcome:
 
 def execute(kind: str, stage: str, stage_hash: str, inputs: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> int:
     """Run one stage from its environment; writes the termination message and returns the exit code."""
-    work = Path(environment.get("DISTILLERY_WORK", "/work"))
     progress = Reporter(stage, stage_hash, environment)
-    stopping = threading.Event()
+    try:
+        result, code = _attempted(kind, stage, stage_hash, inputs, environment, progress)
+    except Stopped as stop:
+        log.info("stopped: %s", stop)
+        result, code = StageResult(reason=reasons.TERMINATED, message=str(stop)[:1024]), TERMINATED
+    # From here on only the result is told: nothing is left to stop.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    progress.close()
+    _tell(result, Path(environment.get("DISTILLERY_RESULT", "/dev/termination-log")))
+    return code
+
+
+def _attempted(
+    kind: str, stage: str, stage_hash: str, inputs: Mapping[str, str], environment: Mapping[str, str], progress: Reporter
+) -> tuple[StageResult, int]:
+    """The result and exit code of a stage that was not stopped."""
+    work, stopping = Path(environment.get("DISTILLERY_WORK", "/work")), threading.Event()
     try:
         module = _module(kind, stopping)
         job = _load_job(Path(environment.get("DISTILLERY_JOB", "/etc/distillery/job.json")))
         output = open_store(job.spec.output.uri, "output", environment)
-        result, code = _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping), module), DONE
+        return _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping), module), DONE
     except StageError as error:
         log.error("%s: %s", error.reason, error.message)
         base = error.result or StageResult()
-        result, code = base.model_copy(update={"reason": error.reason, "message": error.message[:1024]}), error.code
-    except Stopped as stop:
-        log.info("stopped: %s", stop)
-        result, code = StageResult(reason=reasons.TERMINATED, message=str(stop)[:1024]), TERMINATED
+        return base.model_copy(update={"reason": error.reason, "message": error.message[:1024]}), error.code
     except Exception as error:
         log.exception("stage %s failed", stage)
-        result, code = _diagnosed(error, stage, work)
-    progress.close()
-    _tell(result, Path(environment.get("DISTILLERY_RESULT", "/dev/termination-log")))
-    return code
+        return _diagnosed(error, stage, work)
 
 
 def _module(kind: str, stopping: threading.Event) -> ModuleType:
@@ -169,13 +179,14 @@ def _perform(context: StageContext, module: ModuleType) -> StageResult:
             root="",
             files=(),
             counts=outcome.counts,
-            metrics=outcome.metrics,
+            # JSON has no NaN and no infinity; the result still tells them.
+            metrics={name: value for name, value in outcome.metrics.items() if math.isfinite(value)},
             lineage=outcome.lineage,
             created_by=Creator(namespace=context.job.namespace, job=context.job.name, uid=context.job.uid),
             result=said,
         )
         manifest, adopted = commit.commit(context.output, context.folder(), outcome.files, draft)
-        context.output.delete(context.work_folder)
+        commit.clear(context.output, context.work_folder)
     result: StageResult = module.conclude(context, manifest) if hasattr(module, "conclude") else manifest.result
     return result.model_copy(update={"adopted": adopted, "manifest": context.output.uri(f"{context.folder()}/manifest.json")})
 

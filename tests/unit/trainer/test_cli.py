@@ -1,0 +1,91 @@
+"""The command line, as the operator's pods call it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.trainer import tiny
+
+from distillery.api.stages import FORMATS
+from distillery_trainer import cli, stage
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_every_kind_of_stage_is_a_subcommand() -> None:
+    """With the preflight."""
+    assert set(cli.STAGES) == {"preflight", *FORMATS}
+
+
+def test_arguments_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--stage defaults to the kind; --inputs may be empty."""
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(stage, "execute", lambda *arguments: calls.append(arguments) or 0)
+    assert cli.main(["export", "--stage", "export-q4", "--hash", "ab", "--inputs", "traces=1", "train=2"]) == 0
+    assert cli.main(["preflight"]) == 0
+    assert cli.main(["traces", "--hash", "ab", "--inputs"]) == 0
+    assert calls == [
+        ("export", "export-q4", "ab", {"traces": "1", "train": "2"}),
+        ("preflight", "preflight", "", {}),
+        ("traces", "traces", "ab", {}),
+    ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["train"], ["train", "--hash", "a", "--inputs", "traces"]])
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse says what is wrong."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: distill" in capsys.readouterr().err
+
+
+def test_run_and_plan_are_the_control_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They become `python -m distillery.local`."""
+    calls: list[object] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        calls.append((program, arguments))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(SystemExit):
+        cli.main(["run", "job.yaml", "--help"])
+    assert calls == [(sys.executable, [sys.executable, "-m", "distillery.local", "run", "job.yaml", "--help"])]
+
+
+def test_help_and_the_border_import_neither_torch_nor_boto3(tmp_path: Path) -> None:
+    """A pod that only adopts is up in a second."""
+    code = (
+        "import sys; import distillery_trainer.cli, distillery_trainer.stage; print({'torch', 'boto3', 'transformers'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_process_ends_with_the_stages_code(tmp_path: Path) -> None:
+    """As a process of its own, with its environment alone."""
+    spec = {
+        "teacher": {"model": {"uri": "file:///nowhere"}},
+        "student": {"fromTeacher": {"numHiddenLayers": 1}},
+        "data": {"train": {"uri": "file:///nowhere.jsonl"}},
+        "output": {"uri": f"file://{tmp_path}/out"},
+    }
+    place = tiny.Place(tmp_path, spec)
+    ended = subprocess.run(
+        [sys.executable, "-m", "distillery_trainer", "preflight"], env={**os.environ, **place.environment}, capture_output=True, text=True
+    )
+    assert ended.returncode == 64, ended.stderr
+    assert place.result().reason == "NotFound"
+    assert "NotFound: spec.teacher.model.uri 'file:///nowhere'" in ended.stderr
+    assert "Traceback" not in ended.stderr
