@@ -50,7 +50,7 @@ crds: venv  ## write crds/, the chart's copy and docs/api.md from the models of 
 	$(VENV)/bin/python -m distillery.api.generate
 
 bench: venv  ## the scale benchmark, on the running cluster: jobs per minute, reaction times, operator CPU and memory
-	$(PYTEST) tests/bench -s -m "not slow"
+	$(PYTEST) tests/bench/scale.py -s
 
 venv: $(VENV)/.complete  ## the Python environment of tests and lint, by the digest of its pins, outside the checkout
 

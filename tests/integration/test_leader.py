@@ -140,6 +140,7 @@ def wire(cluster: Cluster, tmp_path: Path) -> tuple[Wire, Path]:
     return found, tmp_path / "kubeconfig"
 
 
+@pytest.mark.slow
 def test_an_outage_of_the_api_server_is_waited_out(cluster: Cluster, namespace: str, tmp_path: Path, wire: tuple[Wire, Path]) -> None:
     """R10, short: the leader steps back, its successor waits for the API server without ending, and goes on when it is back."""
     proxy, kubeconfig = wire
