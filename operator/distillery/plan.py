@@ -5,9 +5,11 @@ Pure. `decide` compares a plan with what is observed; `manifests` renders its pa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 from .api.base import problems
 from .api.job import FROZEN, DistillationJobSpec
 from .api.scheduling import StageScheduling
-from .api.stages import CURATE, EVALUATE, PREFLIGHT, TRACES, TRAIN, Stage, digest, planned_stages
+from .api.stages import CURATE, EVALUATE, PREFLIGHT, TRACES, TRAIN, Stage, canonical, digest, planned_stages
 from .settings import Settings
 
 #: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write.
@@ -58,14 +60,31 @@ class Plan:
 
 def make_plan(name: str, spec: Mapping[str, Any], settings: Settings) -> Plan:
     """The plan of a job of this name; never raises, says what is wrong in `problems`."""
-    try:
-        parsed = DistillationJobSpec.model_validate(spec)
-    except ValidationError as error:
-        return Plan(settings, problems=tuple(problems(error, "spec")))
-    if found := tuple(_problems(name, parsed)):
+    parsed = _parsed(canonical(spec))
+    if parsed.spec is None:
+        return Plan(settings, problems=parsed.problems)
+    if found := tuple(_problems(name, parsed.spec)):
         return Plan(settings, problems=found)
-    whole = spec_hash(parsed)
-    return Plan(settings, parsed, planned_stages(parsed), whole, f"{name}-{whole[:8]}")
+    return Plan(settings, parsed.spec, parsed.stages, parsed.hash, f"{name}-{parsed.hash[:8]}")
+
+
+class _Parsed(NamedTuple):
+    """What follows from a spec alone."""
+
+    spec: DistillationJobSpec | None
+    stages: tuple[Stage, ...] = ()
+    hash: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=512)
+def _parsed(spec: bytes) -> _Parsed:
+    """Remembered, since a job is looked at some twenty times per stage and its spec hardly changes; that is a third of a pass."""
+    try:
+        parsed = DistillationJobSpec.model_validate(json.loads(spec))
+    except ValidationError as error:
+        return _Parsed(None, problems=tuple(problems(error, "spec")))
+    return _Parsed(parsed, planned_stages(parsed), spec_hash(parsed))
 
 
 def spec_hash(spec: DistillationJobSpec) -> str:

@@ -1,14 +1,14 @@
 """An API server in memory: what the `Cluster` protocol promises, with the behaviour of a real one. tests/contract holds the two together.
 
 It has uids, resourceVersions, 409s, generations, deletion in the foreground and the garbage collector. It can die at a call (`Killed`),
-answer reads with what stood before the last write (`lag`), and refuse what a test wants refused (`refuse`).
+answer reads with what stood before the last write (`lag`), refuse what a test wants refused (`refuse`), and wait before a call (`pause`).
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -38,12 +38,13 @@ class FakeCluster:
         self.lag: Callable[[], bool] = lambda: False
         self.refuse: Callable[[Body], ClusterError | None] = lambda body: None
         self.created = Counter[Reference]()
+        self.pause: Callable[[], Awaitable[None]] | None = None
         self.versions = 0
 
     # -- the protocol
 
     async def get_job(self, namespace: str, name: str) -> Body:
-        return self._call("get_job", lambda: self._read("DistillationJob", namespace, name))
+        return await self._call("get_job", lambda: self._read("DistillationJob", namespace, name))
 
     async def children(self, namespace: str, name: str, uid: str) -> Children:
         def listed() -> Children:
@@ -52,19 +53,19 @@ class FakeCluster:
             pods = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Pod", namespace) and _label(b, UID_LABEL) == uid]
             return Children([job for job in jobs if controller_uid(job) == uid], pods)
 
-        return self._call("children", listed)
+        return await self._call("children", listed)
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
-        return self._call("get_child", lambda: self._read(kind, namespace, name))
+        return await self._call("get_child", lambda: self._read(kind, namespace, name))
 
     async def create_config_map(self, body: Body) -> Body:
-        return self._call("create_config_map", lambda: self.create(body))
+        return await self._call("create_config_map", lambda: self.create(body))
 
     async def create_job(self, body: Body) -> Body:
-        return self._call("create_job", lambda: self.create(body))
+        return await self._call("create_job", lambda: self.create(body))
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        self._call("delete_job", lambda: self.delete("Job", namespace, name, uid))
+        await self._call("delete_job", lambda: self.delete("Job", namespace, name, uid))
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         def patched() -> Body:
@@ -73,21 +74,21 @@ class FakeCluster:
                 raise Conflict("the object has been modified; please apply your changes to the latest version and try again")
             return self.put({**old, "status": merged(old.get("status", {}), status)})
 
-        return self._call("patch_status", patched)
+        return await self._call("patch_status", patched)
 
     async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
-        self._call("delete_distillation_job", lambda: self.delete("DistillationJob", namespace, name, uid))
+        await self._call("delete_distillation_job", lambda: self.delete("DistillationJob", namespace, name, uid))
 
     async def create_event(self, body: Body) -> None:
         def told() -> None:
             if ("Event", body["metadata"]["namespace"], body["metadata"]["name"]) not in self.objects:
                 self.create(body)
 
-        self._call("create_event", told)
+        await self._call("create_event", told)
 
     async def events_of(self, namespace: str, uid: str) -> list[Body]:
         found = [b for (kind, ns, _), b in self.objects.items() if (kind, ns) == ("CoreEvent", namespace)]
-        return self._call("events_of", lambda: [b for b in found if b["involvedObject"]["uid"] == uid])
+        return await self._call("events_of", lambda: [b for b in found if b["involvedObject"]["uid"] == uid])
 
     async def list_jobs(self) -> AsyncIterator[Body]:
         for (kind, _, _), body in list(self.objects.items()):
@@ -163,7 +164,9 @@ class FakeCluster:
             raise NotFound(f'{kind} "{name}" not found')
         return seen[kind, namespace, name]
 
-    def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+    async def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+        if self.pause is not None:
+            await self.pause()
         self.calls.append(name)
         dies = self.kill_at is not None and len(self.calls) == self.kill_at
         if dies and not self.kill_after_effect:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.crash.fake_cluster import FakeCluster, Killed, Store, controller_uid
+from tests.crash.fake_cluster import FakeCluster, Killed, Reference, Store, controller_uid
 
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import Progress, StageResult
 from distillery.api.stages import stage_hashes
-from distillery.cluster import Body, Key
+from distillery.cluster import Body, Conflict, Key
 from distillery.observe import HASH_ANNOTATION, RUN_ANNOTATION
 from distillery.reconcile import reconcile
 from distillery.settings import STAGE_LABEL, Settings
@@ -70,6 +71,8 @@ class Snapshot:
     now: datetime
     user: tuple[UserAct, ...]
     admits: bool
+    before: Store = field(compare=False)
+    created: Counter[Reference] = field(compare=False)
 
 
 @dataclass
@@ -133,13 +136,13 @@ class World:
     async def tick(self) -> bool:
         """One pass of the operator; if it has nothing more to do now, the user acts, else the cluster moves, else time passes.
 
-        Dying is survived: the next pass is a new process. False once the job has ended and nothing is left to do.
+        Dying is survived, as is a conflict: the next pass is a new process. False once the job has ended and nothing is left to do.
         """
         if self.passes > MOST_PASSES:
             raise AssertionError(f"not done after {self.passes} passes: {self.status}")
         try:
             after = await self.reconcile()
-        except Killed:
+        except (Killed, Conflict):
             return True
         if after == 0:
             return True
@@ -167,11 +170,15 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """All that decides what comes next."""
-        return Snapshot(dict(self.cluster.objects), self.cluster.versions, self.now, tuple(self.user), self.admits)
+        server = self.cluster
+        return Snapshot(
+            dict(server.objects), server.versions, self.now, tuple(self.user), self.admits, dict(server.before), Counter(server.created)
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from there, with a new operator."""
-        self.cluster.objects, self.cluster.before = dict(snapshot.objects), dict(snapshot.objects)
+        self.cluster.objects, self.cluster.before = dict(snapshot.objects), dict(snapshot.before)
+        self.cluster.created = Counter(snapshot.created)
         self.cluster.versions, self.now, self.user = snapshot.versions, snapshot.now, list(snapshot.user)
         self.cluster.calls, self.cluster.kill_at = [], None
         self.admits = snapshot.admits

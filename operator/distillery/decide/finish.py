@@ -15,8 +15,8 @@ def close(situation: Situation, draft: Draft) -> Draft:
         return draft
     for stage in draft.status.stages:
         if is_open(stage) or stage.state in ("Waiting", "Suspended"):
-            message = stage.message if stage.state == "Waiting" else "stopped: the job has ended"
-            draft = draft.with_stage(stage.name, state="Stopped", job_name=None, completion_time=situation.stamp, message=message)
+            change = {"state": "Stopped", "job_name": None, "completion_time": situation.stamp, "reason": None}
+            draft = draft.with_stage(stage.name, message="stopped: the job has ended", **change)
     return deadline.stop(situation, draft).with_status(completion_time=situation.stamp)
 
 

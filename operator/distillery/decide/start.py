@@ -83,6 +83,8 @@ def _is_due(situation: Situation, draft: Draft, planned: Stage) -> bool:
     stage = draft.stage(planned.name)
     if stage.state in (*SATISFIED, "Failed") or is_open(stage) or stage.hash is None:
         return False
+    if any(before.name == planned.name and is_open(before) for before in situation.job.status.stages):
+        return False  # one pass closes a run, and tells why; the next opens another
     if any(draft.stage(need).state not in SATISFIED for need in (PREFLIGHT, *planned.needs) if need != planned.name):
         return False
     if any(run.live for run in situation.observed.of(planned.name)):

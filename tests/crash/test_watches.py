@@ -1,0 +1,117 @@
+"""R3, R5 and R6: driven by watch events alone; each of them may be lost; what does not move causes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from tests.crash.history import settled
+from tests.crash.paths import PATHS
+from tests.crash.world import MINIMAL, End, World
+
+from distillery.api.result import Progress
+from distillery.settings import Settings
+
+RESYNC = timedelta(seconds=330)
+WRITES = {"create_config_map", "create_job", "create_event", "delete_job", "patch_status", "delete_distillation_job"}
+NEVER = timedelta(days=1)
+
+
+class Watching:
+    """The operator as it runs: a pass per batch of watch events, after the delay that a pass asked for, and at each resync.
+
+    Every change of an object is one event; the event number `lost` never arrives.
+    """
+
+    def __init__(self, world: World, lost: int | None = None) -> None:
+        self.world, self.lost = world, lost
+        self.events, self.seen, self.queued = 0, 0, False
+        self.timer, self.resync = NEVER, RESYNC
+        self.start = world.now
+
+    async def run(self) -> timedelta:
+        """Until the job has ended; returns how long that took."""
+        while True:
+            self._deliver()
+            if self.queued:
+                await self._pass()
+            elif self.world.user and self.world.user[0].when(self.world):
+                self.world.user.pop(0).act(self.world)
+            elif not self.world.step():
+                if self.world.ended() and self.timer == NEVER:
+                    return self.world.now - self.start
+                self._sleep()
+
+    def _deliver(self) -> None:
+        for _ in range(self.seen, self.world.cluster.versions):
+            self.queued = self.queued or self.events != self.lost
+            self.events += 1
+        self.seen = self.world.cluster.versions
+
+    async def _pass(self) -> None:
+        assert self.world.passes < 500
+        self.queued = False
+        after = await self.world.reconcile()
+        self.timer = self.world.now - self.start + timedelta(seconds=after) if after is not None else NEVER
+        self.queued = after == 0
+
+    def _sleep(self) -> None:
+        wake = min(self.timer, self.resync)
+        self.world.now = max(self.world.now, self.start + wake)
+        if wake == self.resync:
+            self.resync += RESYNC
+        self.timer = NEVER
+        self.queued = True
+
+
+@pytest.mark.parametrize("path", ["golden", "exports", "user's mistake", "suspended and resumed", "cancelled", "job vanished"])
+async def test_any_watch_event_may_be_lost(path: str) -> None:
+    make: Callable[[], World] = PATHS[path]
+    whole = Watching(make())
+    took = await whole.run()
+    final = settled(whole.world.cluster.objects)
+    for lost in range(whole.events):
+        watching = Watching(make(), lost)
+        late = await watching.run() - took
+        assert late <= timedelta(minutes=6), f"event {lost}"
+        assert settled(watching.world.cluster.objects) == final, f"event {lost}"
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "refused at" not in path and "refuses" not in path])
+async def test_what_does_not_move_causes_no_write(path: str) -> None:
+    world = PATHS[path]()
+    going = True
+    while going:
+        going = await world.tick()
+        before, versions = dict(world.cluster.objects), world.cluster.versions
+        await world.settle()
+        if versions == world.cluster.versions:
+            calls = len(world.cluster.calls)
+            await world.settle()
+            assert not WRITES & set(world.cluster.calls[calls:])
+            assert before == world.cluster.objects
+
+
+async def test_a_stage_costs_few_passes_and_writes() -> None:
+    watching = Watching(World())
+    await watching.run()
+    stages = len(watching.world.status["stages"])
+    calls = watching.world.cluster.calls
+    assert watching.world.passes <= 20 * stages
+    assert calls.count("patch_status") <= 12 * stages
+    print(f"per stage: {watching.world.passes / stages:.1f} passes, {calls.count('patch_status') / stages:.1f} status writes")
+
+
+async def test_progress_is_written_every_thirty_seconds_however_often_it_is_looked_at() -> None:
+    world = World(
+        spec=MINIMAL, settings=Settings(gateway_url="http://gateway"), script=lambda stage, run: None if stage == "train" else End()
+    )
+    await world.run(until=lambda: world.stage("train").get("state") == "Running")
+    world.step()
+    before = world.cluster.calls.count("patch_status")
+    for second in range(600):
+        world.reports = {"train": Progress(stage="train", percentage=second // 6, done=second)}
+        world.now += timedelta(seconds=1)
+        await world.settle()
+    assert world.cluster.calls.count("patch_status") - before <= 600 / 30 + 1
