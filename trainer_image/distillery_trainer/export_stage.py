@@ -65,7 +65,7 @@ def run(context: StageContext) -> Outcome:
     write_lines(folder / "answers.jsonl", ({"id": line["id"], "answer": answer} for line, answer in zip(held.lines, answers, strict=True)))
     lineage = context.manifest(TRACES).lineage
     metrics = measured(held.lines, answers, lineage["answer"], _student_answers(context, model, held))
-    metrics |= {"tokensPerSecond": speed, "exportSeconds": seconds}
+    metrics |= {"tokensPerSecond": round(speed, 1), "exportSeconds": round(seconds, 1)}
     artifact = _described(export, folder / "artifact", metrics)
     (folder / "artifact.json").write_text(artifact.model_dump_json(by_alias=True, exclude_none=True, indent=1))
     return Outcome(

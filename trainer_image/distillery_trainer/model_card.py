@@ -140,6 +140,8 @@ def _onnx(manifest: Mapping[str, Any], templated: bool) -> list[str]:
     path = next(a["path"] for a in _published(manifest) if a["format"] == "onnx")
     prompt = "; PROMPT is the text that the chat template makes of the conversation" if templated else ""
     code = _ONNX_EXAMPLE.read_text().replace("  # type: ignore[import-untyped]", "")
+    if templated:  # whose text holds its special tokens already
+        code = code.replace("encode(prompt)", "encode(prompt, add_special_tokens=False)")
     return [
         f"ONNX, with onnxruntime and tokenizers alone (FOLDER is `{path.removesuffix('/model.onnx')}`{prompt}):",
         f"```python\n{code}```",
@@ -158,7 +160,7 @@ def _lineage(manifest: Mapping[str, Any]) -> str:
         ("training rows", f"{data['train']['rows']} of `{data['train'].get('uri', 'the traces')}`, sha256 `{data['train']['sha256']}`"),
         ("held-out rows", f"{data['heldOut']['rows']} of `{data['heldOut'].get('uri', '?')}`, sha256 `{data['heldOut']['sha256']}`"),
         ("rows left out", left_out),
-        ("objectives", _flat(lineage["method"])),
+        ("objectives", "; then ".join(_flat(turn["objectives"]) for turn in lineage["method"]["rounds"])),
         ("training", _flat(training)),
         ("trainer image", f"`{manifest['trainerImage']}`" if manifest.get("trainerImage") else None),
         *((f"stage {name}", f"`{stage_hash}`") for name, stage_hash in lineage["stages"].items()),

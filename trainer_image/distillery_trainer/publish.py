@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,13 @@ def run(context: StageContext) -> Outcome:
     for done, (target, local, _) in enumerate(plan):
         context.progress.report(done, len(plan), "files")
         store.put(local, f"{root}/{target}")
-    manifest = _manifest(context, artifacts, plan)
+    manifest = _manifest(context, artifacts)
     readme = card(manifest)
-    store.write(f"{root}/model/{CARD}", readme.replace("](manifest.json)", "](../manifest.json)").encode())
-    store.write(f"{root}/{CARD}", readme.encode())
+    cards = {CARD: readme.encode(), f"model/{CARD}": readme.replace("](manifest.json)", "](../manifest.json)").encode()}
+    for target, data in cards.items():
+        store.write(f"{root}/{target}", data)
+    manifest["files"] = [{"path": target, "sha256": file.sha256, "sizeBytes": file.size_bytes} for target, _, file in plan]
+    manifest["files"] += [{"path": target, "sha256": sha256(data).hexdigest(), "sizeBytes": len(data)} for target, data in cards.items()]
     store.write(f"{root}/{REPORT}", _json(manifest))
     model_uri, report_uri = store.uri(f"{root}/model"), store.uri(f"{root}/{REPORT}")
     store.write(f"{home}/{LATEST}", _json({"uid": job.uid, "modelURI": model_uri, "reportURI": report_uri}))
@@ -87,8 +91,8 @@ def _evaluation(context: StageContext) -> EvaluationResult:
     return measured.model_copy(update={"passed": True})
 
 
-def _manifest(context: StageContext, artifacts: list[Artifact], plan: list[tuple[str, Path, File]]) -> dict[str, Any]:
-    """The report: job, files, evaluation, artifacts, lineage."""
+def _manifest(context: StageContext, artifacts: list[Artifact]) -> dict[str, Any]:
+    """The report without its list of files: job, evaluation, artifacts, lineage."""
     job = context.job
     paths = {export.name: f"artifacts/{export.name}/{main_file(export)}".rstrip("/") for export in job.spec.exports}
     return {
@@ -97,7 +101,6 @@ def _manifest(context: StageContext, artifacts: list[Artifact], plan: list[tuple
         "evaluation": _evaluation(context).wire(),
         "artifacts": [{**artifact.wire(), **({"path": paths[artifact.name]} if artifact.passed else {})} for artifact in artifacts],
         "lineage": _lineage(context),
-        "files": [{"path": target, "sha256": file.sha256, "sizeBytes": file.size_bytes} for target, _, file in plan],
     }
 
 

@@ -16,6 +16,8 @@ from distillery_trainer.device import cpu_limit
 from distillery_trainer.errors import StageError
 
 Ids = npt.NDArray[np.int64]
+#: ONNX Runtime has a class for each of its status codes, and none above them.
+_FAILURES = tuple(c for c in vars(onnxruntime.capi.onnxruntime_pybind11_state).values() if isinstance(c, type) and issubclass(c, Exception))
 
 
 class OnnxRuntime:
@@ -29,7 +31,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError) as error:
+        except _FAILURES as error:
             raise StageError(reasons.MODEL_UNREADABLE, f"ONNX Runtime cannot load {file.name}: {error}") from error
         self._stops, self._batch_size, self._last = frozenset(stop_ids), batch_size, positions - 1
         self._past = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
