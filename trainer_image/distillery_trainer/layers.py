@@ -36,7 +36,7 @@ def chosen_layers(choice: FromTeacher, total: int) -> list[int]:
 
 
 def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
-    """A new float32 model of the same family that has only the blocks `kept`. StageError Unsupported where a family cannot be cut so."""
+    """A new float32 model of the same family, in evaluation mode, that has only the blocks `kept`. StageError Unsupported where a family cannot be cut so."""
     config = _shallower(model.config, kept)
     made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     new_number = {old: new for new, old in enumerate(kept)}
@@ -53,6 +53,7 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
         text = f"layers of a {config.model_type} model cannot be taken out ({' '.join(str(error).split())[:200]}): use student.model"
         raise StageError(reasons.UNSUPPORTED, f"spec.student.fromTeacher: {text}") from error
     made.generation_config = model.generation_config
+    made.train(False)
     return made
 
 

@@ -131,6 +131,7 @@ def random_model(shape: Scratch, vocab: int, tokenizer: PreTrainedTokenizerBase)
         fields["head_dim"] = shape.hidden_size // shape.num_attention_heads
     config = AutoConfig.for_model(shape.architecture, **fields)
     made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    made.train(False)
     return made
 
 

@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from distillery.api.job import FrozenJob
@@ -59,6 +61,8 @@ def model(
         return GPT2LMHeadModel(config).eval()
     if family == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(**shape, **rest, **more)).eval()
+    if family == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(**shape, **rest, head_dim=hidden // 4, **more)).eval()
     return LlamaForCausalLM(LlamaConfig(**shape, **rest, **more)).eval()
 
 
