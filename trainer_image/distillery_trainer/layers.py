@@ -36,7 +36,10 @@ def chosen_layers(choice: FromTeacher, total: int) -> list[int]:
 
 
 def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
-    """A new float32 model of the same family, in evaluation mode, that has only the blocks `kept`. StageError Unsupported where a family cannot be cut so."""
+    """A new float32 model of the same family, in evaluation mode, with the blocks `kept` only.
+
+    StageError Unsupported where a family cannot be cut so.
+    """
     config = _shallower(model.config, kept)
     made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     new_number = {old: new for new, old in enumerate(kept)}
