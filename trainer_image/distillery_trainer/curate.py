@@ -39,7 +39,7 @@ def run(context: StageContext) -> Outcome:
     train, held = read_lines(traces / "train.jsonl"), read_lines(traces / "heldout.jsonl")
     lengths = _lengths(context, train, traces / "teacher")
     end = len(context.manifest("traces").lineage["endOfTurn"])
-    contamination = Contamination(held) if spec.data.curation.decontaminate else None
+    contamination = Contamination(held, train) if spec.data.curation.decontaminate else None
     seen: dict[str, str] = {}
     kept, dropped = [], []
     for line, length in zip(train, lengths, strict=True):
@@ -96,21 +96,18 @@ def _lengths(context: StageContext, train: Iterable[Line], teacher_folder: Path)
 class Contamination:
     """What the held-out rows say: their whole prompts, and their 13-grams.
 
-    Word sequences that stand in more than a tenth of the held-out rows are the task's wording, not its content, and do not count:
-    else a common instruction would drop every row.
+    Word sequences that stand in more than a tenth of the held-out or of the training rows are the task's wording, not its content, and do
+    not count: else a common instruction would drop every row.
     """
 
-    def __init__(self, held: Sequence[Line]) -> None:
+    def __init__(self, held: Sequence[Line], train: Sequence[Line]) -> None:
         self._prompts = {normalized(line["prompt"]): line["id"] for line in held}
-        self._grams: dict[int, str] = {}
-        counts: Counter[int] = Counter()
-        for line in held:
-            for gram in set(grams(line)):
-                counts[gram] += 1
-                self._grams[gram] = line["id"]
-        for gram, count in counts.items():
-            if count > max(1, len(held) // 10):
-                del self._grams[gram]
+        self._grams = {gram: line["id"] for line in held for gram in grams(line)}
+        for lines, least in ((held, 1), (train, 3)):
+            counts = Counter(gram for line in lines for gram in set(grams(line)) if gram in self._grams)
+            for gram, count in counts.items():
+                if count > max(least, len(lines) // 10):
+                    del self._grams[gram]
 
     def of(self, line: Line) -> str | None:
         """The held-out row that a training row repeats."""

@@ -108,7 +108,10 @@ def _first_rows(context: StageContext, teaching: Teaching, renderer: Renderer, s
         prompts = [renderer.prompt_ids(example.row.prompt) for example in first]
     except ValueError as error:
         raise StageError(reasons.ROWS_INVALID, f"data.chatTemplate: {error}; choose another template or change the rows") from error
-    log.info("row %s as the student is trained on it (%s):\n%s", row.row.id, row.row.where, shown(renderer, prompts[0], completion))
+    later = "" if row.completion_ids else "; the teacher will write its completion, of which only the end is shown"
+    log.info(
+        "row %s as the student is trained on it (%s%s):\n%s", row.row.id, row.row.where, later, shown(renderer, prompts[0], completion)
+    )
     if spec.teacher.model is not None:
         pairs = [(example.prompt_ids, example.completion_ids or list(teaching.end)) for example in first]
         _through(context, spec.teacher.model.uri, "teacher", sizes.teacher, pairs)

@@ -111,14 +111,21 @@ def test_overflow_fail_names_the_row(tmp_path: Path) -> None:
 def test_wording_that_many_held_out_rows_share_is_no_contamination() -> None:
     """Else an instruction of more than 12 words before every row would drop them all."""
     held = [line(str(n), f"{SENTENCE} now: case {n} here", "yes") for n in range(40)]
-    contamination = Contamination(held)
+    contamination = Contamination(held, [])
     assert contamination.of(line("t", f"{SENTENCE} now: another thing", "no")) is None
     assert contamination.of(line("t", f"{SENTENCE} now: case 7 here", "no")) == "7"
+
+
+def test_wording_that_many_training_rows_share_is_none_either() -> None:
+    """With one held-out row, the held-out rows cannot tell; a whole prompt that stands among them is still found."""
+    train = [line(str(n), f"{SENTENCE} now: case {n} here", "yes") for n in range(40)]
+    contamination = Contamination([line("h", f"{SENTENCE} now: case 7 here", "no")], train)
+    assert [row["id"] for row in train if contamination.of(row)] == ["7"]
 
 
 @pytest.mark.parametrize("role", ["system", "user"])
 def test_system_messages_are_not_compared(role: str) -> None:
     """They are the same for all rows of a job."""
-    contamination = Contamination([line("h", [{"role": "system", "content": SENTENCE}, {"role": "user", "content": "x"}], "y")])
+    contamination = Contamination([line("h", [{"role": "system", "content": SENTENCE}, {"role": "user", "content": "x"}], "y")], [])
     asked = line("t", [{"role": role, "content": SENTENCE}, {"role": "user", "content": "other"}], "z")
     assert contamination.of(asked) is None
