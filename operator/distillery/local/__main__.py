@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
 from distillery.api.job import FrozenJob
 from distillery.api.result import USER_MISTAKE
@@ -15,7 +14,7 @@ from distillery.api.stages import planned_stages
 
 from .load import BadManifest, load_job
 from .run import StageFailed, run_job
-from .view import results, stages_table
+from .view import Stages, results
 from .watch import watch
 
 
@@ -59,8 +58,8 @@ def _plan(job: FrozenJob, console: Console) -> None:
 
 
 def _run(job: FrozenJob, store: Path, console: Console) -> None:
-    with Live(console=console, refresh_per_second=4) as live:
-        status = run_job(job, store.resolve() / "work" / f"{job.name}-{job.uid[:8]}", lambda s: live.update(stages_table(s)))
+    with Stages(console) as stages:
+        status = run_job(job, store.resolve() / "work" / f"{job.name}-{job.uid[:8]}", stages.show)
     console.print(results(status))
 
 

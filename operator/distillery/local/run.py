@@ -20,7 +20,7 @@ from distillery.api.stages import PREFLIGHT, Stage, digest, planned_stages
 from distillery.api.status import DistillationJobStatus, JobProgress, StageProgress, StageStatus
 
 Show = Callable[[DistillationJobStatus], None]
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 
 
 class StageFailed(Exception):

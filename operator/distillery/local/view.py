@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +15,36 @@ from distillery.api.measure import Artifact, EvaluationResult
 from distillery.api.status import DistillationJobStatus, StageStatus
 
 _COLOURS = {"Succeeded": "green", "Reused": "green", "Failed": "red", "Running": "cyan", "Waiting": "yellow", "Suspended": "yellow"}
+
+
+class Stages:
+    """The stages while they run: bars that move on a terminal, a line per change of state in a log."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on this console."""
+        self._console, self._states = console, dict[str, str]()
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Leave the last picture standing."""
+        if self._live:
+            self._live.stop()
+
+    def show(self, status: DistillationJobStatus) -> None:
+        """Draw what is new."""
+        if self._live:
+            self._live.update(stages_table(status), refresh=True)
+            return
+        for stage in status.stages:
+            if stage.state != self._states.get(stage.name, "Pending"):
+                self._console.print(f"{stage.name}: {stage.state}  {_saying(stage)}", highlight=False, markup=False, soft_wrap=True)
+            self._states[stage.name] = stage.state
 
 
 def stages_table(status: DistillationJobStatus) -> Table:

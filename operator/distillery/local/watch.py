@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.live import Live
 
 from distillery.api.reasons import SUCCEEDED
 from distillery.api.status import DistillationJobStatus
 
-from .view import results, stages_table
+from .view import Stages, results
 
 
 def objects(stream: TextIO) -> Iterator[dict[str, Any]]:
@@ -30,10 +29,10 @@ def objects(stream: TextIO) -> Iterator[dict[str, Any]]:
 def watch(stream: TextIO, console: Console) -> int:
     """Draw until the job has ended; 0 if it succeeded, 1 if it failed, 2 if the stream ended first."""
     status, ended = DistillationJobStatus(), None
-    with Live(console=console, refresh_per_second=4) as live:
+    with Stages(console) as stages:
         for item in objects(stream):
             status = DistillationJobStatus.model_validate(item.get("status", {}))
-            live.update(stages_table(status))
+            stages.show(status)
             ended = next((c for c in status.conditions if c.type == SUCCEEDED and c.status != "Unknown"), None)
             if ended:
                 break
