@@ -122,9 +122,9 @@ def _attempted(
     """The result and exit code of a stage that was not stopped."""
     work, stopping = Path(environment.get("DISTILLERY_WORK", "/work")), threading.Event()
     try:
-        module = _module(kind, stopping)
         job = _load_job(Path(environment.get("DISTILLERY_JOB", "/etc/distillery/job.json")))
         output = open_store(job.spec.output.uri, "output", environment)
+        module = _module(kind, stopping)
         return _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping), module), DONE
     except StageError as error:
         log.error("%s: %s", error.reason, error.message)

@@ -74,18 +74,17 @@ def test_help_and_the_border_import_neither_torch_nor_boto3(tmp_path: Path) -> N
 
 
 def test_process_ends_with_the_stages_code(tmp_path: Path) -> None:
-    """As a process of its own, with its environment alone."""
+    """As a process of its own, with its environment alone; what is wrong with the output is told before torch is loaded."""
     spec = {
         "teacher": {"model": {"uri": "file:///nowhere"}},
         "student": {"fromTeacher": {"numHiddenLayers": 1}},
         "data": {"train": {"uri": "file:///nowhere.jsonl"}},
-        "output": {"uri": f"file://{tmp_path}/out"},
+        "output": {"uri": "pvc://claim/out"},
     }
     place = tiny.Place(tmp_path, spec)
-    ended = subprocess.run(
-        [sys.executable, "-m", "distillery_trainer", "preflight"], env={**os.environ, **place.environment}, capture_output=True, text=True
-    )
+    environment = {**os.environ, **place.environment, "DISTILLERY_VOLUMES": str(tmp_path / "volumes")}
+    ended = subprocess.run([sys.executable, "-m", "distillery_trainer", "preflight"], env=environment, capture_output=True, text=True)
     assert ended.returncode == 64, ended.stderr
     assert place.result().reason == "NotFound"
-    assert "NotFound: spec.teacher.model.uri 'file:///nowhere'" in ended.stderr
+    assert "NotFound: spec.output.uri 'pvc://claim/out'" in ended.stderr
     assert "Traceback" not in ended.stderr
