@@ -1,0 +1,179 @@
+"""R2: random schedules of the operator, the cluster, the user and misfortune. Never two Jobs of one run; terminal is terminal; and if all
+goes well from some moment on, the job ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from tests.crash.fake_cluster import Killed
+from tests.crash.paths import QUEUED, mistake
+from tests.crash.world import EXPORTS, MINIMAL, End, World
+
+from distillery.cluster import ClusterError, Forbidden
+from distillery.settings import STAGE_LABEL
+
+SPECS = [MINIMAL, MINIMAL | EXPORTS, QUEUED, MINIMAL | {"activeDeadlineSeconds": 600}, MINIMAL | {"backoffLimit": 0}]
+ENDS = [
+    End(),
+    End(),
+    End(143),
+    End(1, "Traceback"),
+    End(75),
+    End(137, reason="OOMKilled"),
+    End(137, disrupted=True),
+    End(137, lost=True),
+    End(0, "no result"),
+    mistake("BadInput", "no rows"),
+]
+EDITS: list[dict[str, Any]] = [
+    {"training": {"learningRate": "0.001"}},
+    {"exports": []},
+    {"backoffLimit": 5},
+    {"output": {"uri": "file:///tmp/x"}},
+    {"output": MINIMAL["output"]},
+]
+
+
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing; an event loop would cost more than the pass."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("the coroutine waits for something")
+
+
+def has_finished(job: dict[str, Any]) -> bool:
+    """Whether a batch Job is complete or failed."""
+    return bool(job.get("status", {}).get("conditions"))
+
+
+class Schedules(RuleBasedStateMachine):
+    """Each rule is one thing that may happen next."""
+
+    @initialize(spec=st.sampled_from(SPECS))
+    def begin(self, spec: dict[str, Any]) -> None:
+        self.world = World(spec=spec, script=lambda stage, run: None)
+        self.ended: object = None
+
+    @rule()
+    def reconcile(self) -> None:
+        self._reconcile()
+
+    @rule(call=st.integers(1, 8), after=st.booleans())
+    def die(self, call: int, after: bool) -> None:
+        self.world.cluster.kill_at = len(self.world.cluster.calls) + call
+        self.world.cluster.kill_after_effect = after
+        self._reconcile()
+        self.world.cluster.kill_at = None
+
+    @rule(ticks=st.integers(1, 12))
+    def all_goes_well_for_a_while(self, ticks: int) -> None:
+        self.world.script = lambda stage, run: End()
+        for _ in range(ticks):
+            at_once(self.world.tick())
+        self.world.script = lambda stage, run: None
+
+    @rule()
+    def settle(self) -> None:
+        at_once(self.world.settle())
+
+    @rule()
+    def user_suspends_or_resumes(self) -> None:
+        if not self.world.ended():
+            self.world.edit(suspend=not self.world.job["spec"].get("suspend", False))
+
+    @rule()
+    def refused(self) -> None:
+        self.world.cluster.refuse = lambda body: Forbidden("exceeded quota") if body["kind"] == "Job" else None
+        self._reconcile()
+        self.world.cluster.refuse = lambda body: None
+
+    @rule()
+    def cluster_moves(self) -> None:
+        self.world.step()
+
+    @rule(end=st.sampled_from(ENDS), which=st.integers(0, 3))
+    def pod_ends(self, end: End, which: int) -> None:
+        live = [(job, pod) for job in self.world.jobs() for pod in self.world.pods(job) if pod["status"]["phase"] == "Running"]
+        if live:
+            job, pod = live[which % len(live)]
+            self.world.end_pod(job, pod, end)
+
+    @rule(which=st.integers(0, 3))
+    def job_vanishes(self, which: int) -> None:
+        """Not within the moment between create and status, see test_stale_reads."""
+        known = {stage.get("jobName") for stage in self.world.status.get("stages", ()) if "runStartTime" in stage}
+        jobs = [job for job in self.world.jobs() if job["metadata"]["name"] in known]
+        if jobs:
+            self.world.vanish(jobs[which % len(jobs)])
+
+    @rule(edit=st.sampled_from(EDITS))
+    def user_edits(self, edit: dict[str, Any]) -> None:
+        free = "startTime" not in self.world.status or self.world.condition("Suspended")[0] == "True"
+        if free or not {"training", "exports", "output"} & set(edit):  # the CRD's rule
+            self.world.edit(**edit)
+
+    @precondition(lambda self: self.world.passes > 12)
+    @rule()
+    def user_cancels(self) -> None:
+        self.world.edit(cancel=True)
+
+    @rule(seconds=st.sampled_from([1, 15, 31, 400]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.now += timedelta(seconds=seconds)
+
+    def _reconcile(self) -> None:
+        with contextlib.suppress(Killed, ClusterError):
+            at_once(self.world.reconcile())
+
+    @invariant()
+    def no_run_has_two_jobs(self) -> None:
+        assert max(self.world.cluster.created.values()) == 1
+
+    @invariant()
+    def no_stage_has_two_unfinished_jobs(self) -> None:
+        live = [job["metadata"]["labels"][STAGE_LABEL] for job in self.world.jobs() if not has_finished(job)]
+        assert len(live) == len(set(live))
+
+    @invariant()
+    def the_end_is_the_end(self) -> None:
+        if self.world.ended():
+            verdict = self.world.condition("Succeeded")
+            assert self.ended in (None, verdict)
+            self.ended = verdict
+
+    def teardown(self) -> None:
+        """From now on all goes well, and the job must end."""
+        if not hasattr(self, "world"):
+            return
+        self.world.script = lambda stage, run: End()
+        self.world.passes = 0
+        if not self.world.ended():
+            self.world.edit(suspend=False, output=MINIMAL["output"])
+        at_once(self.world.run())
+        assert self.world.ended()
+        assert all(has_finished(job) for job in self.world.jobs())
+        self.no_run_has_two_jobs()
+        self.the_end_is_the_end()
+
+
+def schedules(number: int) -> settings:
+    """So many random schedules."""
+    return settings(max_examples=number, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_random_schedules() -> None:
+    run_state_machine_as_test(Schedules, settings=schedules(100))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_schedules() -> None:
+    run_state_machine_as_test(Schedules, settings=schedules(10_000))  # type: ignore[no-untyped-call]
