@@ -56,7 +56,7 @@ bench: venv  ## the scale benchmark, on the running cluster: jobs per minute, re
 
 venv: $(VENV)/.complete  ## the Python environment of tests and lint, by the digest of its pins, outside the checkout
 
-$(VENV)/.complete: tests/requirements.txt
+$(VENV)/.complete:
 	@bash tests/kind/venv $(VENV)
 
 lock: venv  ## the requirement files of images and tests, from the pins of pyproject.toml
