@@ -116,7 +116,7 @@ def _lineage(context: StageContext) -> dict[str, Any]:
     if traces.counts.get("dropped"):
         dropped = {"cut or too long": traces.counts["dropped"], **dropped}
     evaluation, rows = spec.data.evaluation or spec.data.train, spec.data.train
-    hashes = {stage.name: context.inputs[stage.name] for stage in planned_stages(spec) if stage.name in context.inputs}
+    hashes = {stage.name: context.inputs[stage.name] for stage in planned_stages(spec)[:-1] if stage.name in context.inputs}
     return {
         "teacher": traces.lineage.get("teacher", {}),
         "meanEntropy": traces.lineage.get("meanEntropy", 0.0),
