@@ -4,6 +4,7 @@ goes well from some moment on, the job ends."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
@@ -91,6 +92,21 @@ class Schedules(RuleBasedStateMachine):
             self.world.edit(suspend=not self.world.job["spec"].get("suspend", False))
 
     @rule()
+    def user_changes_his_mind(self) -> None:
+        """Resumed while the last pod still writes its checkpoint."""
+        for suspend in (True, False):
+            if not self.world.ended():
+                self.world.edit(suspend=suspend)
+            at_once(self.world.settle())
+
+    @rule(which=st.integers(0, 3))
+    def reads_are_old(self, which: int) -> None:
+        number = itertools.count()
+        self.world.cluster.lag = lambda: next(number) == which
+        self._reconcile()
+        self.world.cluster.lag = lambda: False
+
+    @rule()
     def refused(self) -> None:
         self.world.cluster.refuse = lambda body: Forbidden("exceeded quota") if body["kind"] == "Job" else None
         self._reconcile()
@@ -154,8 +170,9 @@ class Schedules(RuleBasedStateMachine):
         """From now on all goes well, and the job must end."""
         if not hasattr(self, "world"):
             return
-        self.world.script = lambda stage, run: End()
         self.world.passes = 0
+        self._what_is_to_stop_stops()
+        self.world.script = lambda stage, run: End()
         if not self.world.ended():
             self.world.edit(suspend=False, output=MINIMAL["output"])
         at_once(self.world.run())
@@ -163,6 +180,15 @@ class Schedules(RuleBasedStateMachine):
         assert all(has_finished(job) for job in self.world.jobs())
         self.no_run_has_two_jobs()
         self.the_end_is_the_end()
+
+    def _what_is_to_stop_stops(self) -> None:
+        """Though no pod ends by itself."""
+        stops = self.world.ended() or self.world.job["spec"].get("suspend") or self.world.job["spec"].get("cancel")
+        for _ in range(8 if stops else 0):
+            at_once(self.world.tick())
+        if stops:
+            assert self.world.ended() or self.world.condition("Suspended")[0] == "True"
+            assert all(has_finished(job) for job in self.world.jobs())
 
 
 def schedules(number: int) -> settings:

@@ -261,6 +261,7 @@ class World:
         """Someone removes the Job with its pods, at once."""
         for body in (*self.pods(job), job):
             self.cluster.objects.pop((body["kind"], KEY.namespace, body["metadata"]["name"]), None)
+        self.cluster.before = dict(self.cluster.objects)
 
     # -- the trainer image
 
