@@ -1,0 +1,86 @@
+"""Specs that the CRD's schema admits, at random. CEL is not asked, so some are what only a hand-made object could be."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from distillery.api.job import DistillationJobSpec
+from distillery.api.schema import schema_of
+
+Body = dict[str, Any]
+_URIS = [
+    "s3://bucket/path",
+    "pvc://claim/path",
+    "hf://org/name",
+    "hf://org/name@rev",
+    "file:///tmp/x",
+    "s3://b/../x",
+    "pvc://Claim",
+    "ftp://no",
+]
+_WORDS = [
+    "a",
+    "x" * 20,
+    "node-1",
+    "Name",
+    "0.5",
+    "1e-5",
+    "-1",
+    "",
+    "ü☃",
+    "a b",
+    "kubernetes.io/arch",
+    "nvidia.com/gpu",
+    "(.*)",
+    "1Gi",
+    "\x00",
+    "{x}",
+]
+_SCHEMA = schema_of(DistillationJobSpec)
+_GOOD: Body = {
+    "teacher": {"model": {"uri": "hf://org/teacher"}},
+    "student": {"model": {"uri": "hf://org/student"}},
+    "data": {"train": {"uri": "s3://data/train.jsonl"}},
+    "output": {"uri": "s3://models/tiny"},
+}
+
+
+def spec(chance: Random) -> Body:
+    """A spec. Half of them are good ones with a few fields at random, so that they come past validation."""
+    if chance.random() < 0.5:
+        return _value(_SCHEMA, "", chance) or {}
+    found = {**_GOOD}
+    for name in chance.sample(sorted(_SCHEMA["properties"]), chance.randint(1, 3)):
+        found[name] = _value(_SCHEMA["properties"][name], name, chance)
+    return found
+
+
+def _value(schema: Body, name: str, chance: Random) -> Any:
+    if "enum" in schema:
+        return chance.choice(schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return chance.choice([0, 1, 2**31, "1", "500m", "16Gi", "x"])
+    kind = schema.get("type")
+    if kind == "object":
+        return _object(schema, chance)
+    if kind == "array":
+        least, most = schema.get("minItems", 0), min(schema.get("maxItems", 3), 3)
+        return [_value(schema["items"], name, chance) for _ in range(chance.randint(least, max(least, most)))]
+    if kind == "integer":
+        least, most = schema.get("minimum", -5), min(schema.get("maximum", 1000), 1000)
+        return chance.randint(least, max(least, most))
+    if kind == "boolean":
+        return chance.random() < 0.5
+    words = _URIS if name == "uri" else _WORDS
+    return chance.choice(words)[: schema.get("maxLength", 9)]
+
+
+def _object(schema: Body, chance: Random) -> Body:
+    properties: Body = schema.get("properties", {})
+    required = set(schema.get("required", ()))
+    rate = chance.choice([0.1, 0.3, 0.8])
+    found = {k: _value(child, k, chance) for k, child in properties.items() if k in required or chance.random() < rate}
+    if isinstance(schema.get("additionalProperties"), dict):
+        found |= {chance.choice(_WORDS): _value(schema["additionalProperties"], "", chance) for _ in range(chance.randint(0, 2))}
+    return found

@@ -1,0 +1,46 @@
+"""R14: whatever the schema admits, plan, manifests and decide say what is wrong and never raise."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+from tests.unit.operator import fuzz
+from tests.unit.operator.objects import Story, ended
+
+FEW, MANY = 1000, 10_000
+
+
+def lead(seed: int) -> bool:
+    """Lead a job of a random spec on as far as it goes; whether its spec was valid."""
+    chance = Random(seed)
+    story = Story(fuzz.spec(chance))
+    for _ in range(3):
+        for body in story.act().create:
+            assert len(body["metadata"]["name"]) <= 63
+            json.dumps(body)
+    if not story.runs:
+        (stalled,) = [c for c in story.job.status.conditions if c.type == "Stalled"]
+        assert stalled.status == "True" or story.job.suspend or story.job.cancel, stalled
+        return False
+    if chance.random() < 0.5:
+        story.finish("preflight")
+    else:
+        story.change(
+            "preflight", finished="Failed", pods=(ended(chance.choice([1, 64, 75, 137, 143]), chance.choice(["", "{}", "\ud7ff\x00"])),)
+        )
+    story.edit(**fuzz.spec(chance))
+    story.settle()
+    json.dumps(story.job.status.wire())
+    return True
+
+
+def test_no_spec_raises() -> None:
+    valid = sum(lead(seed) for seed in range(FEW))
+    assert FEW / 20 < valid < FEW * 19 / 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_specs_do_not_raise() -> None:
+    assert sum(lead(seed) for seed in range(FEW, FEW + MANY)) > MANY / 20

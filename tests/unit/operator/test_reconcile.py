@@ -1,0 +1,159 @@
+"""What a pass reads, and what it makes of the API server's answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.crash.world import KEY, MINIMAL, OUTPUT, End, World
+
+from distillery.api.result import Progress
+from distillery.cluster import Body, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from distillery.reconcile import difference
+from distillery.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "patch"),
+    [
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1}, {"a": 2}, {"a": 2}),
+        ({"a": 1, "b": 2}, {"b": 2}, {"a": None}),
+        ({}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, {"a": {"c": None}}),
+        ({"a": {"b": 1}}, {"a": {"b": 1}}, {}),
+        ({"a": [1, 2]}, {"a": [1]}, {"a": [1]}),
+        ({}, {"a": {}}, {"a": {}}),
+    ],
+)
+def test_the_patch_is_the_difference(old: Body, new: Body, patch: Body) -> None:
+    assert difference(old, new) == patch
+
+
+async def test_an_object_that_is_gone_or_going_is_left_alone() -> None:
+    world = World()
+    world.cluster.objects.clear()
+    assert await world.reconcile() is None
+    world = World()
+    world.cluster.put({**world.job, "metadata": {**world.job["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z"}})
+    assert await world.reconcile() is None
+    assert world.cluster.calls == ["get_job"]
+
+
+@pytest.mark.parametrize("call", ["get_job", "children", "get_child", "create_job", "patch_status"])
+async def test_an_api_server_that_does_not_answer_is_for_the_queue_to_try_again(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    if call in ("get_child", "create_job"):
+        await world.reconcile()
+    if call == "create_job":
+        await world.reconcile()
+
+    async def fails(*_: Any) -> Any:
+        raise Unavailable("503")
+
+    before = world.status
+    monkeypatch.setattr(world.cluster, call, fails)
+    with pytest.raises(Unavailable):
+        await world.reconcile()
+    assert world.status == before
+    monkeypatch.undo()
+    await world.run()
+    assert world.condition("Succeeded")[0] == "True"
+
+
+async def test_a_conflict_is_for_the_queue_and_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    patch = world.cluster.patch_status
+
+    async def edited_meanwhile(namespace: str, name: str, version: str, status: Body) -> Body:
+        world.edit(backoffLimit=7)
+        return await patch(namespace, name, version, status)
+
+    monkeypatch.setattr(world.cluster, "patch_status", edited_meanwhile)
+    with pytest.raises(Conflict):
+        await world.reconcile()
+    monkeypatch.undo()
+    await world.run()
+    assert world.condition("Succeeded")[0] == "True"
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Job"])
+async def test_a_namesake_of_another_owner_is_named_and_waited_for(kind: str) -> None:
+    world = World()
+    await world.reconcile()
+    name = world.status["configMap"] if kind == "ConfigMap" else world.stage("preflight")["jobName"]
+    foreign = world.cluster.create({"kind": kind, "metadata": {"name": name, "namespace": KEY.namespace}})
+    after = await world.settle()
+    stage = world.stage("preflight")
+    assert (stage["state"], stage["reason"]) == ("Waiting", "NameConflict")
+    assert name in stage["message"]
+    assert after == 30
+    world.cluster.objects.pop((kind, KEY.namespace, foreign["metadata"]["name"]))
+    await world.run()
+    assert world.condition("Succeeded")[0] == "True"
+
+
+@pytest.mark.parametrize("error", [Forbidden("quota"), Invalid("note"), NotFound("namespace")])
+async def test_events_that_are_refused_do_not_hold_a_job_up(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    async def refuses(body: Body) -> None:
+        raise error
+
+    monkeypatch.setattr(world.cluster, "create_event", refuses)
+    await world.run()
+    assert world.condition("Succeeded")[0] == "True"
+
+
+async def test_children_that_are_gone_already_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(script=lambda stage, run: None)
+    await world.run(until=lambda: world.stage("preflight").get("state") == "Running")
+    world.edit(cancel=True)
+
+    async def gone(*_: Any) -> None:
+        raise NotFound("gone")
+
+    monkeypatch.setattr(world.cluster, "delete_job", gone)
+    await world.reconcile()
+    await world.reconcile()
+    assert world.condition("Succeeded") == ("False", "Cancelled")
+
+
+async def test_the_gateway_is_asked_only_about_running_pods() -> None:
+    world = World(settings=Settings(gateway_url="http://gateway"), script=lambda stage, run: None)
+    asked = []
+
+    async def progress(namespace: str, job: str, uid: str) -> dict[str, Progress]:
+        asked.append((namespace, job, uid))
+        return {"preflight": Progress(stage="preflight", percentage=40)}
+
+    world.progress = progress  # type: ignore[method-assign]
+    await world.settle()
+    assert asked == []
+    world.step()
+    await world.settle()
+    assert asked == [("team-a", "tiny", world.job["metadata"]["uid"])]
+    assert world.stage("preflight")["progress"]["percentage"] == 40
+
+
+async def test_events_are_read_only_about_what_does_not_run() -> None:
+    world = World(script=lambda stage, run: None)
+    await world.settle()
+    (job,) = world.jobs()
+    world.start_pod(job, {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}})
+    await world.settle()
+    assert "events_of" not in world.cluster.calls
+    world.now = world.now.replace(minute=1)
+    await world.settle()
+    assert world.stage("preflight")["reason"] == "SecretMissing"
+    assert "events_of" in world.cluster.calls
+
+
+async def test_finished_jobs_of_an_earlier_version_are_not_written() -> None:
+    world = World(spec=MINIMAL, script=lambda stage, run: End())
+    await world.run()
+    calls = len(world.cluster.calls)
+    world.settings = Settings(trainer_image="trainer:2", gateway_url="http://gateway")
+    await world.settle()
+    assert world.cluster.calls[calls:] == ["get_job", "children"]
+    assert world.status["modelURI"].startswith(OUTPUT)
