@@ -197,7 +197,7 @@ def schedules(number: int) -> settings:
 
 
 def test_random_schedules() -> None:
-    run_state_machine_as_test(Schedules, settings=schedules(100))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Schedules, settings=schedules(50))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.operator import fuzz
 from tests.unit.operator.objects import Story, ended
 
-FEW, MANY = 1000, 10_000
+FEW, MANY = 400, 10_000
 
 
 def lead(seed: int) -> bool:
