@@ -68,7 +68,6 @@ class HeldOut:
 def run(context: StageContext) -> Outcome:
     """Measure both and write the table."""
     spec = context.job.spec
-    set_threads()
     traces = context.fetch("traces", "heldout.jsonl", "signal-heldout-*", "head.safetensors", "teacher/*")
     lines = read_lines(traces / "heldout.jsonl")[: spec.evaluation.max_rows]
     done, total = 0, 4 * len(lines)
@@ -80,7 +79,9 @@ def run(context: StageContext) -> Outcome:
 
     lineage = context.manifest("traces").lineage
     held = HeldOut(lines, traces, lineage, spec.evaluation.generation, tick)
-    student = measure(trained_student(context), held)
+    trained = trained_student(context)
+    set_threads(count_parameters(trained.model))
+    student = measure(trained, held)
     baseline = measure(make_student(spec, traces / "teacher", context.work), held)
     evaluation = table(held, student, baseline)
     folder = context.new_folder("output")

@@ -61,7 +61,7 @@ class Teacher:
 
 def load_teacher(spec: TeacherModel, work: Path) -> Teacher:
     """StageError where it cannot be reached or read."""
-    threads, device = set_threads(), pick_device()
+    device = pick_device()
     files = fetch_model(spec.uri, "teacher", work)
     config = read_config(files)
     width = int(config.hidden_size)
@@ -69,6 +69,7 @@ def load_teacher(spec: TeacherModel, work: Path) -> Teacher:
     dtype = frozen_dtype(spec.precision, device, width, int(inner))
     tokenizer, model = read_tokenizer(files), read_model(files, dtype)
     torch.nn.Module.to(model, device)
+    threads = set_threads(count_parameters(model))
     log.info("teacher %s: %.1fM parameters, %s on %s, %d threads", spec.uri, count_parameters(model) / 1e6, dtype, device, threads)
     renderer = Renderer(tokenizer, template_of(tokenizer))
     return Teacher(files, model, tokenizer, renderer, digest_input(spec.uri, "teacher", work))

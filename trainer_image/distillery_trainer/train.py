@@ -57,13 +57,14 @@ class Run:
 
 def run(context: StageContext) -> Outcome:
     """Train the student on the rows that were kept, and leave the model that is evaluated, exported and published."""
-    spec, threads = context.job.spec, set_threads()
+    spec = context.job.spec
     traces = context.fetch("traces", "train.jsonl", "signal-train-*", "head.safetensors", "teacher/*")
     kept = {line["id"] for line in read_lines(context.fetch("curate", "kept.jsonl") / "kept.jsonl")}
     lineage = context.manifest("traces").lineage
     lines = [line for line in read_lines(traces / "train.jsonl") if line["id"] in kept]
     setup = prepare(spec, make_student(spec, traces / "teacher", context.work), lines, traces, lineage)
     checkpoints = Checkpoints(context.output, context.work_folder, context.work / "checkpoints")
+    threads = set_threads(count_parameters(setup.student.model))
     log.info(
         "%d rows, %d steps on %s with %d threads; %.2fM parameters, %.2fM of them trained",
         len(setup.rows), setup.steps, setup.device, threads,

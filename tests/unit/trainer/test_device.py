@@ -78,3 +78,14 @@ def test_autocast_leaves_float32_alone() -> None:
         assert (left @ left).dtype == torch.float32
     with device.autocast(torch.bfloat16, CPU):
         assert (left @ left).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("parameters", "threads"), [(None, 3), (600_000, 1), (135_000_000, 3)])
+def test_a_small_model_gets_one_thread(monkeypatch: pytest.MonkeyPatch, parameters: int | None, threads: int) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(device, "cpu_limit", lambda: 3)
+    before = torch.get_num_threads()
+    try:
+        assert device.set_threads(parameters) == torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

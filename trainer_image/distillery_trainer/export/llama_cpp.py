@@ -34,6 +34,7 @@ class LlamaCpp:
         params.model.path = str(file)
         params.n_parallel, params.n_ctx = slots, slots * (context + 8)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cpu_limit()
+        params.cpuparams.poll = params.cpuparams_batch.poll = 0  # threads that wait sleep: other pods share these CPUs
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_prompt, params.cache_ram_mib, params.n_ctx_checkpoints = False, 0, 0

@@ -28,6 +28,7 @@ class OnnxRuntime:
     def __init__(self, file: Path, stop_ids: Collection[int], batch_size: int = 16, positions: int = 1 << 31) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cpu_limit()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other pods share these CPUs
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
