@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 export DISTILLERY_CACHE ?= $(HOME)/.cache/distillery
 VENV ?= $(DISTILLERY_CACHE)/venv-$(shell sha256sum tests/requirements.txt | head -c 12)
-export PYTHONPATH := operator:trainer_image
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer_image
 # threads of torch that spin make each other wait, where tests and pods share two cores
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(VENV)/bin:$(DISTILLERY_CACHE)/bin:$(PATH)
