@@ -1,7 +1,7 @@
 """Is there something to transfer? The arithmetic student with and without the teacher's distribution, in paired runs.
 
 Both arms of a pair share rows, order of batches, initial weights, steps and schedule; they differ in the loss alone. Reported, never
-asserted:  python tests/bench/kd_gain.py [--seeds 5] [--response 0.5 --temperature 2]
+asserted:  python tests/bench/kd_gain.py [--seeds 5] [--response 0.9 --temperature 1]
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--response", type=float, default=0.5, help="weight of response; hardLabel gets the rest")
-    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--response", type=float, default=0.9, help="weight of response; hardLabel gets the rest")
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--teacher", type=Path, default=EXAMPLE / "teacher")
     return parser.parse_args()
 
