@@ -14,7 +14,7 @@ from distillery.api.stages import planned_stages
 
 from .load import BadManifest, load_job
 from .run import StageFailed, run_job
-from .view import Stages, results
+from .view import Stages, print_results
 from .watch import watch
 
 
@@ -60,7 +60,7 @@ def _plan(job: FrozenJob, console: Console) -> None:
 def _run(job: FrozenJob, store: Path, console: Console) -> None:
     with Stages(console) as stages:
         status = run_job(job, store.resolve() / "work" / f"{job.name}-{job.uid[:8]}", stages.show)
-    console.print(results(status))
+    print_results(status, console)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -79,16 +79,17 @@ def _saying(stage: StageStatus) -> str:
     return " · ".join(parts)
 
 
-def results(status: DistillationJobStatus) -> RenderableType:
-    """The tables of a finished job: quality, exports, URIs."""
-    parts: list[RenderableType] = []
+def print_results(status: DistillationJobStatus, console: Console) -> None:
+    """The tables of a finished job: quality, exports; then the URIs, whole, for whoever copies them."""
     if status.evaluation:
-        parts.append(_quality(status.evaluation))
+        console.print(_quality(status.evaluation))
     if status.artifacts:
-        parts.append(_exports(status.artifacts))
-    uris = [f"{label}  {uri}" for label, uri in (("model ", status.model_uri), ("report", status.report_uri)) if uri]
-    parts.extend(Text(line) for line in uris)
-    return Group(*parts)
+        console.print(_exports(status.artifacts))
+    lines = [(a.name, a.uri or f"withheld: {a.message or 'not published'}") for a in status.artifacts]
+    lines += [(label, uri) for label, uri in (("model", status.model_uri), ("report", status.report_uri)) if uri]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, text in lines:
+        console.print(f"{name:<{width}}  {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _quality(evaluation: EvaluationResult) -> Table:
@@ -103,11 +104,13 @@ def _quality(evaluation: EvaluationResult) -> Table:
 
 
 def _exports(artifacts: list[Artifact]) -> Table:
+    accuracy = "labelAccuracy" if any(m.name == "labelAccuracy" for a in artifacts for m in a.evaluation) else "exactMatch"
+    shown = (accuracy, "retention", "agreement")
     table = Table(title="Exports, each measured in its own runtime")
-    for header in ("name", "format", "size", "quality", "uri"):
-        table.add_column(header, overflow="fold")
+    for header in ("name", "format", "size", *shown):
+        table.add_column(header, justify="left" if header in ("name", "format") else "right")
     for a in artifacts:
+        measured = {m.name: m.value for m in a.evaluation}
         size = f"{a.size_bytes / 1e6:.2f} MB" if a.size_bytes is not None else "-"
-        quality = ", ".join(f"{m.name} {m.value}" for m in a.evaluation)
-        table.add_row(a.name, f"{a.format} {a.quantization}", size, quality, a.uri or f"withheld: {a.message or 'not published'}")
+        table.add_row(a.name, f"{a.format} {a.quantization}", size, *(measured.get(name, "-") for name in shown))
     return table

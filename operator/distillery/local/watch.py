@@ -11,7 +11,7 @@ from rich.console import Console
 from distillery.api.reasons import SUCCEEDED
 from distillery.api.status import DistillationJobStatus
 
-from .view import Stages, results
+from .view import Stages, print_results
 
 
 def objects(stream: TextIO) -> Iterator[dict[str, Any]]:
@@ -36,9 +36,9 @@ def watch(stream: TextIO, console: Console) -> int:
             ended = next((c for c in status.conditions if c.type == SUCCEEDED and c.status != "Unknown"), None)
             if ended:
                 break
-    console.print(results(status))
+    print_results(status, console)
     if ended is None:
         console.print("the stream ended before the job did: run the command again")
         return 2
-    console.print(f"{ended.type}={ended.status}  {ended.reason}: {ended.message}")
+    console.print(f"{ended.type}={ended.status}  {ended.reason}: {ended.message}", soft_wrap=True, highlight=False)
     return 0 if ended.status == "True" else 1
