@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.e2e.conftest import HELD_OUT_ROWS, Team
+from tests.e2e.store import objects_under
 
 pytestmark = pytest.mark.cluster
 
@@ -13,14 +14,6 @@ STAGES = ["preflight", "traces", "curate", "train", "evaluate"]
 GGUF = {"name": "edge-q8", "format": "gguf", "quantization": "q8_0", "nodeSelector": {"distillery.dev/pool": "edge"}}
 ONNX = {"name": "onnx", "format": "onnx", "quantization": "fp32"}
 GPU = {"resources": {"limits": {"nvidia.com/gpu": 1}}, "nodeSelector": {"distillery.dev/pool": "train"}}
-
-
-def objects_under(s3: Any, uri: str) -> set[str]:
-    """Keys below a URI, relative to it."""
-    parts = urlsplit(uri)
-    prefix = parts.path.strip("/") + "/"
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix)
-    return {item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", [])}
 
 
 def assert_restricted_and_without_api_token(pod: dict[str, Any]) -> None:
