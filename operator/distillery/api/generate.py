@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from .crd import distillation_job_crd
+from .crd import distillation_job_crd, teacher_budget_crd
 from .reference import reference
 
 _HEADER = "# Generated from operator/distillery/api by `make crds`.\n"
@@ -17,13 +17,13 @@ _IN_CHART = """metadata:
   labels:
     {{{{- include "distillery.labels" . | nindent 4 }}}}
   annotations:
-    helm.sh/resource-policy: keep           # helm uninstall would delete every job with the CRD
+    helm.sh/resource-policy: keep           # helm uninstall would delete every object with the CRD
 """
 
 
 def files() -> dict[str, str]:
     """Path in the repository to text."""
-    crds = [distillation_job_crd()]
+    crds = [distillation_job_crd(), teacher_budget_crd()]
     found = {"docs/api.md": reference(crds)}
     for crd in crds:
         name, text = crd["spec"]["names"]["plural"], _yaml(crd)

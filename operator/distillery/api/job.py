@@ -8,10 +8,12 @@ from pydantic import Field
 
 from .base import LocalRef, Model, ObjectName, OutputURI
 from .data import Data
+from .governance import Governance
 from .measure import Evaluation, Export
-from .method import Method, Training
+from .method import Method, Training, default_method
 from .rules import VALIDATIONS, Rule
 from .scheduling import Scheduling
+from .schema import ABSENT
 from .spec_rules import SPEC_RULES
 from .student import Student
 from .teacher import Teacher
@@ -27,7 +29,7 @@ class Output(Model):
 
 
 #: Everything that decides the result; frozen once the job has started.
-FROZEN = ("teacher", "student", "data", "method", "training", "evaluation", "exports", "output", "scheduling")
+FROZEN = ("teacher", "budgetRef", "governance", "student", "data", "method", "training", "evaluation", "exports", "output", "scheduling")
 #: May change at any time.
 MUTABLE = ("suspend", "cancel", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "backoffLimit")
 
@@ -37,9 +39,15 @@ class DistillationJobSpec(Model):
 
     RULES: ClassVar[tuple[Rule, ...]] = SPEC_RULES
     teacher: Teacher = Field(
-        description="Who teaches: exactly one of 'model' (open weights; the traces stage loads them once and keeps their exact signal) or 'traces'"
-        " (what the traces stage of an earlier job has kept: no teacher is loaded, nothing is generated again)."
+        description="Who teaches: exactly one of 'endpoint' (a model behind an API, within a budget), 'model' (open weights; the traces stage loads them"
+        " once and keeps their exact signal) or 'traces' (what an earlier job has kept: no teacher is loaded, nothing is bought again)."
         ' Example: {model: {uri: "hf://org/teacher@main"}}.'
+    )
+    budget_ref: LocalRef | None = Field(
+        None, description="TeacherBudget, in the namespace of the job, that pays for teacher.endpoint and names the teachers."
+    )
+    governance: Governance | None = Field(
+        None, description="What the student is for; the terms of teacher.endpoint are judged by it before anything is asked."
     )
     student: Student = Field(
         description="Who learns: exactly one of 'model' (an existing smaller model), 'fromTeacher' (some of the teacher's layers: the quickest start) or"
@@ -51,8 +59,11 @@ class DistillationJobSpec(Model):
         ' Example: {train: {uri: "s3://team-a/prompts.jsonl", credentialsSecretRef: {name: s3}}}.',
     )
     method: Method = Field(
-        default_factory=Method,
-        description="The losses and their weights. Default: half forward KL to the teacher at temperature 2, half cross-entropy on the text.",
+        # no default in the schema: it depends on the teacher
+        default_factory=lambda given: default_method(given["teacher"]) if "teacher" in given else Method(),
+        description="The losses and their weights. Default: half forward KL to the teacher at temperature 2, half cross-entropy on the text; for a"
+        " teacher.endpoint that gives no log-probabilities cross-entropy alone.",
+        json_schema_extra={ABSENT: True},
     )
     training: Training = Field(
         default_factory=Training, description="The optimizer run: steps, batch, learning rate, sequence length, checkpoints."

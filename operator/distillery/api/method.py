@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .base import Model, NonNegativeDecimal, PositiveDecimal, Ratio, number
 from .rules import Rule
+from .teacher import Teacher
 
 
 class Response(Model):
@@ -88,6 +89,16 @@ class Method(Model):
     def hard_label(self) -> HardLabel | None:
         """The hard-label objective, if the method has one."""
         return next((o.hard_label for o in self.rounds[0].objectives if o.hard_label), None)
+
+
+def default_method(teacher: Teacher) -> Method:
+    """Half response, half hard labels; the text alone where the teacher gives no distribution."""
+    endpoint = teacher.endpoint
+    if endpoint is None:
+        return Method()
+    if endpoint.tokenizer is None or endpoint.sampling.top_logprobs == 0 or number(endpoint.sampling.temperature) != 1:
+        return Method(rounds=[Round(objectives=[Objective(hard_label=HardLabel(weight="1"))])])
+    return Method(rounds=[Round(objectives=[Objective(response=Response(temperature="1")), Objective(hard_label=HardLabel())])])
 
 
 class Checkpoint(Model):

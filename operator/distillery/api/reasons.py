@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 VALIDATED: Final = "Validated"
+BUDGET_RESERVED: Final = "BudgetReserved"
 QUOTA_RESERVED: Final = "QuotaReserved"
 TRACES_READY: Final = "TracesReady"
 TRAINED: Final = "Trained"
@@ -17,7 +18,7 @@ RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
 #: Every condition is set, Unknown at first, in the first pass.
 CONDITIONS: Final = (
-    VALIDATED, QUOTA_RESERVED, TRACES_READY, TRAINED, EVALUATED, EXPORTED, PUBLISHED, SUSPENDED, SUCCEEDED, RECONCILING, STALLED,
+    VALIDATED, BUDGET_RESERVED, QUOTA_RESERVED, TRACES_READY, TRAINED, EVALUATED, EXPORTED, PUBLISHED, SUSPENDED, SUCCEEDED, RECONCILING, STALLED,
 )  # fmt: skip
 
 # -- of the job
@@ -39,6 +40,35 @@ BACKOFF_LIMIT_EXCEEDED: Final = "BackoffLimitExceeded"
 NO_PROGRESS: Final = "NoProgress"
 PREEMPTED: Final = "Preempted"
 FAILED: Final = "Failed"
+
+# -- of BudgetReserved, Validated and the gateway's refusals (also the `code` of its errors, in snake case)
+NOTHING_TO_BUY: Final = "NothingToBuy"
+WAITING_FOR_PREFLIGHT: Final = "WaitingForPreflight"
+WAITING_FOR_BUDGET: Final = "WaitingForBudget"
+RELEASED: Final = "Released"
+BUDGET_MISSING: Final = "BudgetMissing"
+BUDGET_EXHAUSTED: Final = "BudgetExhausted"
+BUDGET_PAUSED: Final = "BudgetPaused"
+OVERRUN: Final = "Overrun"
+TEACHER_UNKNOWN: Final = "TeacherUnknown"
+PRICE_UNKNOWN: Final = "PriceUnknown"
+TERMS_FORBID_USE: Final = "TermsForbidUse"
+TERMS_UNKNOWN: Final = "TermsUnknown"
+APPROVAL_NEEDED: Final = "ApprovalNeeded"
+APPROVAL_EXPIRED: Final = "ApprovalExpired"
+CREDENTIAL_MISSING: Final = "CredentialMissing"
+CREDENTIAL_FORBIDDEN: Final = "CredentialForbidden"
+BASE_URL_FORBIDDEN: Final = "BaseURLForbidden"
+SCOPE_FORBIDDEN: Final = "ScopeForbidden"
+LEDGER_READ_ONLY: Final = "LedgerReadOnly"
+GATEWAY_UNAVAILABLE: Final = "GatewayUnavailable"
+TEACHER_FAILED: Final = "TeacherFailed"
+
+# -- conditions of a TeacherBudget
+READY: Final = "Ready"
+EXHAUSTED: Final = "Exhausted"
+SOFT_LIMIT_EXCEEDED: Final = "SoftLimitExceeded"
+BUDGET_CONDITIONS: Final = (READY, EXHAUSTED, SOFT_LIMIT_EXCEEDED)
 
 # -- of stages that wait and go on by themselves (status.stages[].reason)
 SECRET_MISSING: Final = "SecretMissing"

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError
 from .base import Model
 from .measure import Artifact, EvaluationResult, MetricValue
 
-DONE, USER_MISTAKE, TEMPORARY, TERMINATED = 0, 64, 75, 143
+#: OUT_OF_BUDGET: everything bought is safe; run again, at no cost of an attempt, when the budget allows.
+DONE, USER_MISTAKE, TEMPORARY, OUT_OF_BUDGET, TERMINATED = 0, 64, 75, 76, 143
 #: The kubelet keeps this many bytes of a termination message.
 LIMIT_BYTES = 4096
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -12,7 +12,8 @@ _KEPT = {
     "type", "format", "description", "properties", "required", "items", "enum", "default", "pattern", "minLength", "maxLength",
     "minItems", "maxItems", "minProperties", "maxProperties", "minimum", "maximum", "multipleOf", "additionalProperties",
 }  # fmt: skip
-_ABSENT = "absent unless given"
+#: Set by a field (json_schema_extra) whose default is no constant: the schema gives it none.
+ABSENT = "absent unless given"
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -31,11 +32,11 @@ def _structural(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
         options = [o for o in node["anyOf"] if o.get("type") != "null"]
         rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
         if len(options) == 1:
-            return {**_structural({**options[0], **rest}, defs), _ABSENT: True}
+            return {**_structural({**options[0], **rest}, defs), ABSENT: True}
         return _int_or_string(options, rest)
     if "const" in node:
         node = {**node, "enum": [node["const"]]}
-    out = {k: v for k, v in node.items() if k in _KEPT or k.startswith("x-kubernetes-")}
+    out = {k: v for k, v in node.items() if k in _KEPT or k == ABSENT or k.startswith("x-kubernetes-")}
     if out.get("type") == "integer" and "format" not in out:
         out["format"] = "int64"
     if "properties" in out:
@@ -63,7 +64,7 @@ def _with_object_default(node: dict[str, Any]) -> dict[str, Any]:
     """Where the model defaults an object that holds defaults, `{}` lets those apply. Empty lists and maps are no defaults: what the
     user did not write stays away from `kubectl get -o yaml` and from GitOps diffs."""
     for child in node.get("properties", {}).values():
-        may_be_absent = child.pop(_ABSENT, False)
+        may_be_absent = child.pop(ABSENT, False)
         if child.get("default") in ([], {}):
             del child["default"]
         if not may_be_absent and not child.get("required") and any("default" in p for p in child.get("properties", {}).values()):

@@ -86,6 +86,12 @@ def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
         TRACES: {
             **length,
             "model": dump(spec.teacher.model, _ORIGIN),
+            # which teacher is asked is in the digest of the source: its base URL, model and terms
+            **(
+                {"endpoint": dump(spec.teacher.endpoint, {"teacher", "shards", "max_failure_ratio", "tokenizer"})}
+                if spec.teacher.endpoint
+                else {}
+            ),
             "rows": rows(spec.data.train),
             "heldOut": rows(spec.data.evaluation),
             "template": spec.data.chat_template,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Model
+from .governance import PolicyVerdict
 from .measure import Artifact, EvaluationResult, MetricValue
 
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
@@ -67,6 +68,34 @@ class JobProgress(Model):
     estimated_remaining_seconds: int | None = Field(None, description="Of the running stage.")
 
 
+Amount = Annotated[str, Field(max_length=24)]
+
+
+class TeacherUsage(Model):
+    """What a job has asked and paid so far."""
+
+    requests: int = Field(0, description="Requests sent to the teacher.")
+    cache_hits: int = Field(0, description="Answers that were there already, or being bought by another request.")
+    input_tokens: int = Field(0, description="Of requests that were sent, as billed.")
+    output_tokens: int = Field(0, description="Of requests that were sent, as billed.")
+    cost: Amount = Field("0.00", description="US dollars paid.")
+    reserved_cost: Amount = Field("0.00", description="US dollars held for the job, in doubt included.")
+    in_doubt_cost: Amount = Field("0.00", description="US dollars of requests whose outcome is unknown, at worst case.")
+    saved_cost: Amount = Field("0.00", description="US dollars that answers from the cache have cost before.")
+
+
+class CostEstimate(Model):
+    """What the whole job will cost, from its own first answers."""
+
+    requests: int = Field(description="Requests in all, cache hits included.")
+    sampled: int = Field(description="Answers that the estimate rests on.")
+    input_tokens: int = Field(description="In all.")
+    output_tokens: int = Field(description="In all.")
+    cost: Amount = Field(description="US dollars in all, the mean.")
+    low: Amount = Field(description="Lower end of the 95 % interval.")
+    high: Amount = Field(description="Upper end of the 95 % interval.")
+
+
 class DistillationJobStatus(Model):
     """Written by the operator only. Branch on conditions; `phase` is for reading."""
 
@@ -80,7 +109,7 @@ class DistillationJobStatus(Model):
     active_since: Time | None = Field(None, description="Since when time is counted; absent while it is not.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default=[],
-        description="Validated, QuotaReserved, TracesReady, Trained, Evaluated, Exported, Published, Suspended, Succeeded, Reconciling, Stalled.",
+        description="Validated, BudgetReserved, QuotaReserved, TracesReady, Trained, Evaluated, Exported, Published, Suspended, Succeeded, Reconciling, Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     progress: JobProgress | None = Field(None, description="Of the whole job.")
@@ -91,6 +120,9 @@ class DistillationJobStatus(Model):
     artifacts: Annotated[list[Artifact], Field(max_length=8)] = Field(
         default=[], description="The exports.", json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
     )
+    teacher_usage: TeacherUsage | None = Field(None, description="What was asked of teacher.endpoint, and paid.")
+    estimate: CostEstimate | None = Field(None, description="What teacher.endpoint will cost in all.")
+    policy: PolicyVerdict | None = Field(None, description="What the teacher's terms say about the declared use.")
     model_uri: Annotated[str, Field(max_length=1024)] | None = Field(
         None, alias="modelURI", description="Folder that from_pretrained loads."
     )
