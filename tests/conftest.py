@@ -6,8 +6,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
 CACHE = Path(os.environ.get("DISTILLERY_CACHE", Path.home() / ".cache/distillery"))
 
@@ -68,6 +71,30 @@ def object_store(cluster: Cluster) -> ObjectStore:
         access_key_id="distillery",
         secret_access_key="distillery-test-only",
     )
+
+
+@pytest.fixture(scope="session")
+def s3(object_store: ObjectStore) -> Any:
+    """A client of the object store, from the host; no retries, which would hide a lost answer."""
+    return boto3.client(
+        "s3",
+        endpoint_url=object_store.endpoint,
+        aws_access_key_id=object_store.access_key_id,
+        aws_secret_access_key=object_store.secret_access_key,
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+@pytest.fixture
+def bucket(s3: Any) -> Iterator[str]:
+    """A new bucket, emptied and deleted afterwards."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    s3.create_bucket(Bucket=name)
+    yield name
+    for item in s3.list_objects_v2(Bucket=name).get("Contents", []):
+        s3.delete_object(Bucket=name, Key=item["Key"])
+    s3.delete_bucket(Bucket=name)
 
 
 @pytest.fixture

@@ -7,28 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from tests.conftest import Cluster, ObjectStore
 from tests.e2e.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples/arithmetic"
 BUCKET = "e2e"
 TRAIN_ROWS, HELD_OUT_ROWS = 96, 24
-
-
-@pytest.fixture(scope="session")
-def s3(object_store: ObjectStore) -> Any:
-    """A client of the cluster's object store, from the host."""
-    return boto3.client(
-        "s3",
-        endpoint_url=object_store.endpoint,
-        aws_access_key_id=object_store.access_key_id,
-        aws_secret_access_key=object_store.secret_access_key,
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}),
-    )
 
 
 @pytest.fixture(scope="session")

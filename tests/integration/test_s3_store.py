@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.config import Config
 from tests.conftest import ObjectStore
 
 from distillery.api.result import StageResult
@@ -29,24 +26,6 @@ def environment(object_store: ObjectStore) -> Mapping[str, str]:
         "OUTPUT_AWS_SECRET_ACCESS_KEY": object_store.secret_access_key,
         "OUTPUT_AWS_ENDPOINT_URL": object_store.endpoint,
     }
-
-
-@pytest.fixture
-def bucket(object_store: ObjectStore, environment: Mapping[str, str]) -> Iterator[str]:
-    """A new bucket, emptied and deleted afterwards."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=object_store.endpoint,
-        aws_access_key_id=object_store.access_key_id,
-        aws_secret_access_key=object_store.secret_access_key,
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}),
-    )
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    client.create_bucket(Bucket=name)
-    yield name
-    open_store(f"s3://{name}", "output", environment).delete("")
-    client.delete_bucket(Bucket=name)
 
 
 @pytest.fixture
