@@ -1,4 +1,7 @@
-"""`kubectl get dj NAME --watch -o json | distill watch`: progress bars of a job on a cluster, its tables at the end."""
+"""`distill watch < <(kubectl get dj NAME --watch -o json)`: progress bars of a job on a cluster, its tables at the end.
+
+Not by a pipe: the shell would wait for kubectl, which notices at its next event only that its reader is gone.
+"""
 
 from __future__ import annotations
 
