@@ -13,11 +13,19 @@ from distillery.api.job import FROZEN
 
 pytestmark = pytest.mark.cluster
 EXAMPLE = Path(__file__).parents[2] / "examples/minimal.yaml"
+ENDPOINT = {
+    "teacher": {"endpoint": {"teacher": "gpt-x"}},
+    "student": {"model": {"uri": "hf://org/student"}},
+    "budgetRef": {"name": "team-a"},
+    "governance": {"declaredUse": {"purpose": "internal", "competes": False}},
+}
 NOW = "2026-01-01T00:00:00Z"
 #: For each frozen field a change that is valid by itself.
 CHANGES = {
-    "teacher": {"model": {"precision": "float32"}},
-    "student": {"fromTeacher": {"numHiddenLayers": 3}},
+    "teacher": {"endpoint": {"shards": 2}},
+    "budgetRef": {"name": "other"},
+    "governance": {"declaredUse": {"purpose": "research"}},
+    "student": {"lora": {"rank": 8}},
     "data": {"overflow": "fail"},
     "method": {"rounds": [{"objectives": [{"hardLabel": {}}]}]},
     "training": {"learningRate": "0.001"},
@@ -47,6 +55,7 @@ def job(cluster: Cluster, namespace: str) -> str:
     """The name of a job that has started, in `namespace`."""
     manifest = yaml.safe_load(EXAMPLE.read_text().split("\n---", 1)[0])
     name = str(manifest["metadata"]["name"])
+    manifest["spec"] |= ENDPOINT  # which has every field that may be frozen
     # Suspended from the start, so that an operator makes no pods of it.
     manifest["spec"]["suspend"] = True
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(manifest))

@@ -4,9 +4,11 @@ import pytest
 from pydantic import ValidationError
 from tests.bad_manifests import BAD, Bad
 
-from distillery.api.base import problems
+from distillery.api.base import Model, problems
+from distillery.api.budget import TeacherBudgetSpec
 from distillery.api.job import DistillationJobSpec
 
+SPECS: dict[str, type[Model]] = {"DistillationJob": DistillationJobSpec, "TeacherBudget": TeacherBudgetSpec}
 #: Words of the API server for which pydantic has its own.
 SCHEMA_WORDS = (
     "Required value",
@@ -27,7 +29,7 @@ def test_there_are_enough_bad_manifests() -> None:
 @pytest.mark.parametrize("bad", [bad for bad in BAD if bad.local], ids=lambda bad: bad.name)
 def test_a_bad_spec_is_refused_by_field(bad: Bad) -> None:
     with pytest.raises(ValidationError) as refused:
-        DistillationJobSpec.model_validate(bad.manifest["spec"])
+        SPECS[bad.manifest["kind"]].model_validate(bad.manifest["spec"])
     found = [line.partition(": ") for line in problems(refused.value, "spec")]
     about = [message for path, _, message in found if names(bad.field, path, message)]
     assert about, found
@@ -43,4 +45,4 @@ def names(field: str, path: str, message: str) -> bool:
 
 @pytest.mark.parametrize("bad", [bad for bad in BAD if not bad.local], ids=lambda bad: bad.name)
 def test_what_only_a_cluster_refuses_is_valid_locally(bad: Bad) -> None:
-    DistillationJobSpec.model_validate(bad.manifest["spec"])
+    SPECS[bad.manifest["kind"]].model_validate(bad.manifest["spec"])

@@ -146,6 +146,10 @@ class CacheOptions(Model):
 class TeacherBudgetSpec(Model):
     """Belongs to the platform team."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(None, "teachers need a name each: two have the same", lambda s: len({t.name for t in s.teachers}) == len(s.teachers)),
+        Rule(None, "alerts need an 'at' each: two have the same", lambda s: len({a.at for a in s.alerts}) == len(s.alerts)),
+    )
     limits: Limits = Field(description='How much may be spent. Example: {monthly: "1500.00", perJob: "400.00"}.')
     teachers: Annotated[list[BudgetTeacher], Field(min_length=1, max_length=32)] = Field(
         description="Who may be asked.", json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
