@@ -23,7 +23,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     console = Console()
     if arguments.command == "watch":
-        sys.exit(watch(sys.stdin, console))
+        sys.exit(watch(sys.stdin, console, arguments.until))
     try:
         job = load_job(arguments.manifest, arguments.root, arguments.store)
         if arguments.command == "plan":
@@ -31,10 +31,10 @@ def main() -> None:
         else:
             _run(job, arguments.store, console)
     except BadManifest as error:
-        console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(USER_MISTAKE)
     except StageFailed as error:
-        console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.code)
 
 
@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
             "--root", type=Path, default=Path(), help="where s3://BUCKET/… and pvc://CLAIM/… are read: a folder BUCKET below this one"
         )
         command.add_argument("--store", type=Path, default=Path("runs"), help="where output goes, in a folder named like the bucket")
-    commands.add_parser("watch", help="draw a cluster's job from `kubectl get dj NAME --watch -o json`")
+    watched = commands.add_parser("watch", help="draw a cluster's job from `kubectl get dj NAME --watch -o json`")
+    watched.add_argument("--until", metavar="TYPE=STATUS", help="stop at this condition, for example Suspended=True, or at the job's end")
     return parser
 
 

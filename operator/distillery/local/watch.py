@@ -29,8 +29,9 @@ def objects(stream: TextIO) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def watch(stream: TextIO, console: Console) -> int:
-    """Draw until the job has ended; 0 if it succeeded, 1 if it failed, 2 if the stream ended first."""
+def watch(stream: TextIO, console: Console, until: str | None = None) -> int:
+    """Draw until the job has ended, or has the condition `until` (TYPE=STATUS); 0 if so or if it succeeded, 1 if it failed, 2 if the
+    stream ended first."""
     status, ended = DistillationJobStatus(), None
     with Stages(console) as stages:
         for item in objects(stream):
@@ -39,6 +40,9 @@ def watch(stream: TextIO, console: Console) -> int:
             ended = next((c for c in status.conditions if c.type == SUCCEEDED and c.status != "Unknown"), None)
             if ended:
                 break
+            if met := next((c for c in status.conditions if f"{c.type}={c.status}" == until), None):
+                console.print(f"{until}  {met.reason}: {met.message}", soft_wrap=True, highlight=False, markup=False)
+                return 0
     print_results(status, console)
     if ended is None:
         console.print("the stream ended before the job did: run the command again")

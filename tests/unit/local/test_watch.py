@@ -43,3 +43,12 @@ def test_exit_code_says_how_the_job_ended(status: str, code: int) -> None:
 def test_a_stream_that_ends_early_is_no_success() -> None:
     """kubectl was cut off: nothing is known."""
     assert watch(io.StringIO(seen(phase="Running")), Console(file=io.StringIO())) == 2
+
+
+def test_a_condition_that_is_waited_for_ends_the_watch() -> None:
+    """`--until`: what it says is shown, and nothing after it is read."""
+    console = Console(file=io.StringIO(), width=120)
+    paused = condition("False", "BudgetExhausted", "until 2027") | {"type": "BudgetReserved"}
+    assert watch(io.StringIO(seen(conditions=[paused]) + "not read any more"), console, "BudgetReserved=False") == 0
+    assert isinstance(console.file, io.StringIO)
+    assert "BudgetExhausted: until 2027" in console.file.getvalue()
