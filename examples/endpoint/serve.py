@@ -1,4 +1,4 @@
-"""A teacher behind an OpenAI-compatible API: llama.cpp's own server with the model of a folder. `python serve.py s3://bucket/folder [port]`.
+"""A teacher behind an OpenAI-compatible API: llama.cpp's own server. `python serve.py s3://bucket/folder [port]`.
 
 The folder is in Hugging Face layout (written to GGUF first) or holds one .gguf file; a local path is taken as well. Runs until SIGTERM.
 Endpoint and keys of the object store come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import xllamacpp
+
 from distillery_trainer.export import gguf
 
 SLOTS = 4
