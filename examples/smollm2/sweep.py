@@ -8,6 +8,7 @@ examples/smollm2/fetch runs && python examples/smollm2/sweep.py --store runs [--
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from distillery.api.measure import EvaluationResult
 from distillery.local.load import load_job
-from distillery.local.run import run_job
+from distillery.local.run import StageFailed, run_job
 from distillery.local.view import Stages
 
 HERE = Path(__file__).parent
@@ -93,7 +94,11 @@ def main() -> None:
     found: dict[float, EvaluationResult] = {}
     for weight in arguments.weights:
         changes = {key: value for key, value in given.items() if value is not None}
-        found[weight] = measure(variant(manifest, weight, changes), arguments.store, console)
+        try:
+            found[weight] = measure(variant(manifest, weight, changes), arguments.store, console)
+        except StageFailed as error:
+            console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(error.code)
         console.print(table(found))
 
 

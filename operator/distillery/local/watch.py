@@ -47,5 +47,5 @@ def watch(stream: TextIO, console: Console, until: str | None = None) -> int:
     if ended is None:
         console.print("the stream ended before the job did: run the command again")
         return 2
-    console.print(f"{ended.type}={ended.status}  {ended.reason}: {ended.message}", soft_wrap=True, highlight=False)
+    console.print(f"{ended.type}={ended.status}  {ended.reason}: {ended.message}", soft_wrap=True, highlight=False, markup=False)
     return 0 if ended.status == "True" else 1

@@ -33,10 +33,10 @@ def test_exit_code_says_how_the_job_ended(status: str, code: int) -> None:
     """And the last line says why."""
     console = Console(file=io.StringIO(), width=120)
     stages = [{"name": "train", "state": "Running", "progress": {"percentage": 40, "done": 4, "total": 10, "unit": "steps"}}]
-    stream = seen(stages=stages) + seen(stages=stages, conditions=[condition(status, "Because", "of this")])
+    stream = seen(stages=stages) + seen(stages=stages, conditions=[condition(status, "Because", "of [this: x]")])
     assert watch(io.StringIO(stream + "not read any more"), console) == code
     assert isinstance(console.file, io.StringIO)
-    assert "Because: of this" in console.file.getvalue()
+    assert "Because: of [this: x]" in console.file.getvalue()
     assert "4/10 steps" in console.file.getvalue()
 
 
