@@ -1,0 +1,29 @@
+"""The exact ledger of teacher budgets: double entry, one writer, nothing granted that does not fit."""
+
+from .ledger import Ledger
+from .types import (
+    Account,
+    Answer,
+    Fenced,
+    Granted,
+    Head,
+    Hold,
+    HoldResolved,
+    JobRef,
+    JobUsage,
+    LedgerError,
+    Need,
+    ReadOnly,
+    Refusal,
+    Settled,
+    StoredAnswer,
+    Swept,
+    Unavailable,
+    WindowUse,
+)
+from .windows import accounts_of, ends, hold_id
+
+__all__ = [
+    "Account", "Answer", "Fenced", "Granted", "Head", "Hold", "HoldResolved", "JobRef", "JobUsage", "Ledger", "LedgerError", "Need",
+    "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "WindowUse", "accounts_of", "ends", "hold_id",
+]  # fmt: skip
