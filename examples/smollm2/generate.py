@@ -6,6 +6,7 @@ again, byte for byte.
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections.abc import Collection
@@ -14,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TRAIN_ROWS, TRAIN_SEED = 300, 21
 EVALUATION_ROWS, EVALUATION_SEED = 200, 22
+MORE_SEED = 23
 
 SENTIMENT = "Classify the sentiment of this review as positive or negative: {}"
 SUBJECTS = (
@@ -95,11 +97,22 @@ def rows(count: int, seed: int, name: str, without: Collection[str] = ()) -> lis
 
 
 def main() -> None:
-    """Write both files."""
+    """Write both files, or print further rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--more", type=int, metavar="N", help="print N further rows instead; no prompt of either file is among them")
+    more = parser.parse_args().more
     held = rows(EVALUATION_ROWS, EVALUATION_SEED, "evaluation")
     train = rows(TRAIN_ROWS, TRAIN_SEED, "train", without={row["prompt"] for row in held})
-    for name, lines in (("train", train), ("evaluation", held)):
-        (HERE / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if more is not None:
+        print(lines_of(rows(more, MORE_SEED, "more", without={row["prompt"] for row in (*held, *train)})), end="")
+        return
+    for name, made in (("train", train), ("evaluation", held)):
+        (HERE / f"{name}.jsonl").write_text(lines_of(made))
+
+
+def lines_of(made: list[dict[str, str]]) -> str:
+    """As JSONL."""
+    return "".join(json.dumps(row) + "\n" for row in made)
 
 
 if __name__ == "__main__":

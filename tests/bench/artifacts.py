@@ -68,6 +68,14 @@ class Report:
         )
         return "\n".join((head, *cells))
 
+    def text(self) -> str:
+        """All of it."""
+        return (
+            f"{self.rows} rows\n\n{self.table()}\n\n"
+            f"ONNX fp32 logits: at most {self.onnx_difference:.2g} from torch\n"
+            f"texts with other token ids: {len(self.other_tokens)} of 1000; chats rendered otherwise: {len(self.other_chats)}"
+        )
+
 
 class Bench:
     """One model, its rows, and torch's answers to them."""
@@ -169,9 +177,7 @@ def main() -> None:
     set_threads()
     answer = Answer(extract=options.extract) if options.extract else None
     report = examine(options.model, read_lines(options.rows)[: options.limit], answer, options.max_new_tokens)
-    print(f"{report.rows} rows\n\n{report.table()}\n")
-    print(f"ONNX fp32 logits: at most {report.onnx_difference:.2g} from torch")
-    print(f"texts with other token ids: {len(report.other_tokens)} of 1000; chats rendered otherwise: {len(report.other_chats)}")
+    print(report.text())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """A3: every artifact answers as torch does, in its own runtime. On the arithmetic teacher, or on the model and rows that are named.
 
-A3_MODEL=…/model A3_ROWS=…/heldout.jsonl A3_EXTRACT='…' pytest -m slow tests/e2e/test_a3_artifacts.py
+A3_MODEL=…/model A3_ROWS=…/rows.jsonl A3_JOB=…/job.yaml A3_TOKENS=32 pytest -m slow tests/e2e/test_a3_artifacts.py
+
+The job says how an answer is found in a text.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.bench.artifacts import Report, examine
 
 from distillery.api.data import Answer
@@ -22,8 +25,11 @@ ARITHMETIC = Path(__file__).parents[2] / "examples/arithmetic"
 def report() -> Report:
     model = Path(os.environ.get("A3_MODEL", ARITHMETIC / "teacher"))
     rows = read_lines(Path(os.environ.get("A3_ROWS", ARITHMETIC / "evaluation.jsonl")))
-    answer = Answer(extract=os.environ.get("A3_EXTRACT", r"(\d)$"))
-    return examine(model, rows, answer, max_new_tokens=int(os.environ.get("A3_TOKENS", "16")))
+    job = yaml.safe_load(Path(os.environ.get("A3_JOB", ARITHMETIC / "job.yaml")).read_text())
+    answer = Answer.model_validate(job["spec"]["data"]["evaluation"]["answer"])
+    found = examine(model, rows, answer, max_new_tokens=int(os.environ.get("A3_TOKENS", "16")))
+    print(f"\n{found.text()}")
+    return found
 
 
 def test_f16_answers_are_torchs(report: Report) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +39,16 @@ def test_no_held_out_prompt_is_trained_on() -> None:
     train, held = committed("train"), committed("evaluation")
     assert (len(train), len(held)) == (300, 200)
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in held}
+
+
+def test_further_rows_are_neither_trained_on_nor_held_out(
+    generator: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--more", "600"])
+    generator.main()
+    more = {json.loads(line)["prompt"] for line in capsys.readouterr().out.splitlines()}
+    assert len(more) == 600
+    assert not more & {row["prompt"] for row in (*committed("train"), *committed("evaluation"))}
 
 
 def test_both_labels_are_equally_frequent() -> None:
