@@ -1,0 +1,117 @@
+"""Prices as exact integers, the bound of a request before it is sent and its cost afterwards.
+
+Unit: atto-dollars (1e-18) per token, so that a price with 12 decimals per million tokens is a whole number. Only the sum of a request is
+rounded, up, to nano-dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+#: Atto-dollars in a nano-dollar.
+_ATTO: Final = 10**9
+
+
+class BadUsage(ValueError):
+    """The teacher's `usage` is no account of tokens; the message says which field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Atto-dollars per token for prompts of more than `over` tokens: the whole request is billed at one rate."""
+
+    over: int
+    input: int
+    cached: int
+    written: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """The rates of one hour and service tier, the one for the shortest prompts first, and atto-dollars per request."""
+
+    rates: tuple[Rate, ...]
+    request: int = 0
+
+    def at(self, prompt_tokens: int) -> Rate:
+        """The rate for a prompt of this length."""
+        found = self.rates[0]
+        for rate in self.rates[1:]:
+            if prompt_tokens > rate.over:
+                found = rate
+        return found
+
+    def most(self, input_tokens: int, output_tokens: int) -> int:
+        """Atto-dollars that no request within these bounds exceeds, whatever part of its prompt was read from or written to a cache."""
+        reachable = (rate for rate in self.rates if rate is self.rates[0] or input_tokens > rate.over)
+        return max(max(rate.input, rate.cached, rate.written) * input_tokens + rate.output * output_tokens for rate in reachable)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """What a teacher costs at one moment, and what it may cost at most for a request that is sent then."""
+
+    standard: Tariff
+    """At this moment, where the answer names no service tier that has a price of its own."""
+    tiers: tuple[tuple[str, Tariff], ...]
+    """At this moment, by the `service_tier` that an answer names."""
+    possible: tuple[Tariff, ...]
+    """Of all service tiers and of all hours until the end of the next day: an answer may be billed when it ends."""
+    valid_until: datetime | None
+    """When `standard` or `tiers` change; None: not before the budget does."""
+    digest: str
+    """sha256 of all prices of the model, at any hour, with their source."""
+    source: str
+    """For people: where the prices are from."""
+
+    def tariff(self, service_tier: str | None) -> Tariff:
+        """The tariff that an answer is billed at."""
+        return next((tariff for name, tariff in self.tiers if name == service_tier), self.standard)
+
+
+def worst_case(prices: PriceList, input_tokens: int, output_tokens: int, n: int = 1) -> int:
+    """Nano-dollars that a request with `n` answers cannot exceed: `input_tokens` bounds its prompt, `output_tokens` each answer.
+
+    Servers differ in whether they bill the prompt once or for each answer, and whether `n` answers are one request, so each counts.
+    """
+    bound = max(tariff.most(n * input_tokens, n * output_tokens) + n * tariff.request for tariff in prices.possible)
+    return _nano(bound)
+
+
+def cost(prices: PriceList, usage: Mapping[str, Any], service_tier: str | None = None) -> int:
+    """Nano-dollars of an answer, from its `usage` and `service_tier` as the OpenAI API gives them; BadUsage where tokens are missing.
+
+    Tokens of a `total_tokens` above prompt and completion are output: some servers leave reasoning out of `completion_tokens`.
+    """
+    prompt, output = tokens(usage)
+    details = usage.get("prompt_tokens_details") or {}
+    cached = min(prompt, _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"))
+    written = min(prompt - cached, _count(details, "cache_write_tokens"))
+    tariff = prices.tariff(service_tier)
+    rate = tariff.at(prompt)
+    fresh = prompt - cached - written
+    return _nano(fresh * rate.input + cached * rate.cached + written * rate.written + output * rate.output + tariff.request)
+
+
+def tokens(usage: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens that are billed as input and as output."""
+    prompt = _count(usage, "prompt_tokens", required=True)
+    completion = _count(usage, "completion_tokens", required=True)
+    return prompt, max(completion, _count(usage, "total_tokens") - prompt)
+
+
+def _count(usage: Mapping[str, Any], field: str, required: bool = False) -> int:
+    value = usage.get(field)
+    if value is None and not required:
+        return 0
+    if type(value) is not int or value < 0:
+        raise BadUsage(f"usage.{field} is {value!r}; it has to be a whole number of at least 0")
+    return value
+
+
+def _nano(atto: int) -> int:
+    return -(-atto // _ATTO)
