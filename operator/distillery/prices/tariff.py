@@ -89,6 +89,8 @@ def cost(prices: PriceList, usage: Mapping[str, Any], service_tier: str | None =
     """
     prompt, output = tokens(usage)
     details = usage.get("prompt_tokens_details") or {}
+    if not isinstance(details, Mapping):
+        raise BadUsage(f"usage.prompt_tokens_details is {details!r}; it has to be an object")
     cached = min(prompt, _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"))
     written = min(prompt - cached, _count(details, "cache_write_tokens"))
     tariff = prices.tariff(service_tier)

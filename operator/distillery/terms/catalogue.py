@@ -93,11 +93,8 @@ class Entry(Model):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(None, "only a service has hosts: set kind: service or remove them", lambda m: m.kind == "service" or not m.hosts),
-        Rule(
-            None,
-            "needsWeights is for services: their licence of weights is looked up",
-            lambda m: m.kind == "service" or not m.needs_weights,
-        ),
+        Rule(None, "only a service can leave it to the weights: remove needsWeights", lambda m: m.kind == "service" or not m.needs_weights),
+        Rule(None, "a text that can be read has to be read again: set reviewBy", lambda m: m.url is None or m.review_by is not None),
     )
     id: TermsId
     kind: Literal["service", "weights"]
@@ -108,8 +105,8 @@ class Entry(Model):
     clause: Annotated[str, StringConstraints(max_length=128)] = ""
     url: Url | None = Field(None, description="Absent only where there is no text to read, as with one's own weights.")
     effective: Written | None = Field(None, description="First day in force, or last update, as the text says; absent if it does not.")
-    retrieved: Written = Field(description="Day on which the text was read.")
-    review_by: Written = Field(description="Day after which someone has to read the text again.")
+    retrieved: Written | None = Field(None, description="Day on which the text was read; absent where there is none or nobody has.")
+    review_by: Written | None = Field(None, description="Day after which someone has to read the text again; required with url.")
     secondary: bool = Field(False, description="Known from reports about the text, not from the text.")
     rules: Annotated[list[TermsRule], Field(min_length=1, max_length=16)] = Field(description="The first that meets the use decides.")
     obligations: Annotated[list[Duty], Field(max_length=7)] = Field(default=[])

@@ -149,7 +149,7 @@ def _broken_prefix(entry: Entry, use: DeclaredUse) -> str | None:
 
 def _obligations(use: DeclaredUse, entries: list[Entry], today: date) -> list[Obligation]:
     found = [duty.obligation() for entry in entries for duty in entry.obligations if duty.when.meets(use)]
-    late = [entry for entry in entries if today.isoformat() > entry.review_by]
+    late = [entry for entry in entries if entry.review_by is not None and today.isoformat() > entry.review_by]
     found.extend(Obligation(type="review", value=f"{entry.id} was to be read again by {entry.review_by}") for entry in late)
     return list({(duty.type, duty.value): duty for duty in found}.values())[:_MOST_OBLIGATIONS]
 
