@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.unit.trainer import tiny
 
-from distillery_trainer import stage
 from distillery_trainer.commit import fetch, read_manifest
 from distillery_trainer.manifest import Manifest
 from distillery_trainer.stores import open_store
@@ -22,33 +19,16 @@ SCRATCH = {"numHiddenLayers": 1, "hiddenSize": 32, "intermediateSize": 64, "numA
 TRAINING = {"globalBatchSize": 4, "maxSequenceLength": 64, "maxSteps": 12, "learningRate": "0.01", "checkpoint": {"everySteps": 5}}
 
 
-@contextmanager
-def kept_handlers() -> Iterator[None]:
-    """A stage catches signals; the test's own handlers come back."""
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGTERM, before[0])
-    signal.signal(signal.SIGINT, before[1])
-
-
 def specification(root: Path, **spec: Any) -> dict[str, Any]:
     """A job whose teacher and rows are in `root`."""
-    return {
-        "teacher": {"model": {"uri": f"file://{root}/teacher", "precision": "float32"}},
-        "student": {"scratch": SCRATCH},
-        "data": {"train": {"uri": f"file://{root}/train.jsonl", "format": "promptCompletion"}},
-        "training": TRAINING,
-        "output": {"uri": f"file://{root}/out"},
-        **spec,
-    }
+    return tiny.spec(root, **{"student": {"scratch": SCRATCH}, "training": TRAINING, **spec})
 
 
 def execute(root: Path, kind: str, spec: Mapping[str, Any], uid: str = "uid-1") -> tuple[int, tiny.Place]:
     """Run one stage; its exit code and its place."""
     job = tiny.Place(root, spec, uid)
     shutil.rmtree(root / "work", ignore_errors=True)  # each pod has scratch of its own
-    with kept_handlers():
-        return stage.execute(kind, kind, HASHES[kind], {k: v for k, v in HASHES.items() if k != kind}, job.environment), job
+    return job.execute(kind, HASHES[kind], {k: v for k, v in HASHES.items() if k != kind}), job
 
 
 def succeed(root: Path, kind: str, spec: Mapping[str, Any]) -> tuple[Manifest, Path]:

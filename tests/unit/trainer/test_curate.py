@@ -10,7 +10,6 @@ import pytest
 from tests.unit.trainer import tiny
 
 from distillery.api.result import StageResult
-from distillery_trainer import stage
 from distillery_trainer.commit import commit, fetch, read_manifest
 from distillery_trainer.curate import Contamination
 from distillery_trainer.examples import write_lines
@@ -28,13 +27,8 @@ def line(name: str, prompt: Any, completion: str, length: int = 3) -> dict[str, 
 
 def curate(tmp_path: Path, train: list[dict[str, Any]], held: list[dict[str, Any]], **data: Any) -> tuple[int, tiny.Place, Path]:
     """Commit traces, run the stage; its exit code, place and files."""
-    spec = {
-        "teacher": {"model": {"uri": "file:///teacher"}},
-        "student": {"fromTeacher": {"numHiddenLayers": 1}},
-        "data": {"train": {"uri": "file:///rows.jsonl"}, **data},
-        "training": {"maxSequenceLength": 160},
-        "output": {"uri": f"file://{tmp_path}/out"},
-    }
+    spec = tiny.spec(tmp_path, training={"maxSequenceLength": 160})
+    spec["data"].update(data)
     place = tiny.Place(tmp_path, spec)
     tiny.save(tmp_path / "traces/teacher", tiny.model(layers=1), tiny.tokenizer())
     write_lines(tmp_path / "traces/train.jsonl", train)
@@ -45,7 +39,7 @@ def curate(tmp_path: Path, train: list[dict[str, Any]], held: list[dict[str, Any
         stage="traces", hash=TRACES, format=1, root="", files=(), lineage={"endOfTurn": [2]}, created_by=creator, result=StageResult()
     )
     commit(store, f"stages/traces-{TRACES}", tmp_path / "traces", draft)
-    code = stage.execute("curate", "curate", CURATE, {"traces": TRACES}, place.environment)
+    code = place.execute("curate", CURATE, {"traces": TRACES})
     if code:
         return code, place, tmp_path
     manifest = read_manifest(store, f"stages/curate-{CURATE}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,21 @@ from safetensors.torch import load_file, save_file
 from tests.unit.trainer import tiny
 
 from distillery.api.stages import planned_stages
-from distillery_trainer import estimates, stage
+from distillery_trainer import estimates
 
-PAIRS = [
-    {"prompt": f"say {word}", "completion": f"{word} it is"} for word in ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven")
-]
 Change = Callable[[Path, dict[str, Any]], None]
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGTERM, before[0])
-    signal.signal(signal.SIGINT, before[1])
 
 
 def spec_in(tmp_path: Path) -> dict[str, Any]:
     """A job that is well."""
-    return {
-        "teacher": {"model": {"uri": tiny.save(tmp_path / "teacher", tiny.model(), tiny.tokenizer()), "precision": "float32"}},
-        "student": {"fromTeacher": {"numHiddenLayers": 1}},
-        "data": {"train": {"uri": tiny.lines(tmp_path / "train.jsonl", PAIRS), "format": "promptCompletion"}},
-        "training": {"maxSequenceLength": 128},
-        "output": {"uri": f"file://{tmp_path}/out"},
-    }
+    tiny.save(tmp_path / "teacher", tiny.model(), tiny.tokenizer())
+    tiny.lines(tmp_path / "train.jsonl", tiny.PAIRS)
+    return tiny.spec(tmp_path, training={"maxSequenceLength": 128})
 
 
 def preflight(place: tiny.Place) -> int:
     """The exit code."""
-    return stage.execute("preflight", "preflight", "", {}, place.environment)
+    return place.execute("preflight")
 
 
 def test_hashes_of_every_later_stage_and_a_row_with_its_mask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,12 +52,12 @@ def test_what_is_done_is_reused(tmp_path: Path) -> None:
     place = tiny.Place(tmp_path, spec)
     assert preflight(place) == 0
     hashes = place.result().hashes or {}
-    assert stage.execute("traces", "traces", hashes["traces"], {}, place.environment) == 0
+    assert place.execute("traces", hashes["traces"]) == 0
     other = tiny.Place(tmp_path, {**spec, "training": {"maxSequenceLength": 128, "learningRate": "0.01"}}, uid="uid-2")
     assert preflight(other) == 0
     assert other.result().reused == ["traces"]
     assert (other.result().hashes or {})["train"] != hashes["train"]
-    tiny.lines(tmp_path / "train.jsonl", [*PAIRS, {"prompt": "new", "completion": "row"}])
+    tiny.lines(tmp_path / "train.jsonl", [*tiny.PAIRS, {"prompt": "new", "completion": "row"}])
     assert preflight(other) == 0
     assert other.result().reused == []
 
@@ -84,7 +68,7 @@ def test_finished_traces_need_no_teacher(tmp_path: Path) -> None:
     place = tiny.Place(tmp_path, spec)
     assert preflight(place) == 0
     traced = (place.result().hashes or {})["traces"]
-    assert stage.execute("traces", "traces", traced, {}, place.environment) == 0
+    assert place.execute("traces", traced) == 0
     uri = f"file://{tmp_path}/out/stages/traces-{traced}/manifest.json"
     again: dict[str, Any] = {
         "teacher": {"traces": {"uri": uri}},
@@ -94,7 +78,7 @@ def test_finished_traces_need_no_teacher(tmp_path: Path) -> None:
     other = tiny.Place(tmp_path, again)
     assert preflight(other) == 0, other.result().message
     assert set(other.result().hashes or {}) == {"curate", "train", "evaluate", "publish"}
-    assert stage.execute("curate", "curate", (other.result().hashes or {})["curate"], {}, other.environment) == 0
+    assert other.execute("curate", (other.result().hashes or {})["curate"]) == 0
     again["evaluation"] = {"gates": [{"metric": "labelAccuracy", "min": "0.5"}]}
     assert preflight(tiny.Place(tmp_path, again)) == 64
     assert "made without data.evaluation.answer" in other.result().message
@@ -160,7 +144,7 @@ def _gpt2(tmp_path: Path, spec: dict[str, Any]) -> None:
 
 
 def _long(tmp_path: Path, spec: dict[str, Any]) -> None:
-    tiny.lines(tmp_path / "train.jsonl", [*PAIRS, {"prompt": "x " * 300, "completion": "y"}])
+    tiny.lines(tmp_path / "train.jsonl", [*tiny.PAIRS, {"prompt": "x " * 300, "completion": "y"}])
     spec["data"]["overflow"] = "fail"
 
 
@@ -169,7 +153,7 @@ HELD = {"uri": "file:///dev/null/none.jsonl", "format": "promptCompletion"}
 WRONG: dict[str, tuple[Change, str, str]] = {
     "rows are not there": (_set("data.train.uri", "file:///nowhere/rows.jsonl"), "NotFound", "spec.data.train.uri 'file:///nowhere"),
     "row is broken": (_rows({"prompt": "x"}), "RowsInvalid", "train.jsonl line 1: field 'completion' is missing"),
-    "one row": (_rows(PAIRS[0]), "RowsInvalid", "1 usable rows; at least 2 are needed"),
+    "one row": (_rows(tiny.PAIRS[0]), "RowsInvalid", "1 usable rows; at least 2 are needed"),
     "held-out rows are not there": (_set("data.evaluation", HELD), "NotFound", "spec.data.evaluation.uri"),
     "all rows too long": (_set("training.maxSequenceLength", 8), "RowsInvalid", "raise training.maxSequenceLength"),
     "long row and overflow fail": (_long, "RowsInvalid", "train.jsonl line 9:"),

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.unit.trainer import tiny
 
 from distillery.api.measure import EvaluationResult
 from distillery.api.result import StageResult, parse_result
-from distillery_trainer import commit, stage
+from distillery_trainer import commit
 from distillery_trainer.errors import StageError, Stopped, unavailable
 from distillery_trainer.manifest import Creator, Manifest
 from distillery_trainer.stage import Outcome, StageContext
@@ -25,24 +25,10 @@ HASH = "a" * 64
 Run = Callable[[StageContext], Outcome]
 
 
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGTERM, before[0])
-    signal.signal(signal.SIGINT, before[1])
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> tiny.Place:
     """A job whose stage is a function of the test."""
-    spec = {
-        "teacher": {"model": {"uri": "file:///teacher"}},
-        "student": {"fromTeacher": {"numHiddenLayers": 1}},
-        "data": {"train": {"uri": "file:///rows.jsonl"}},
-        "output": {"uri": f"file://{tmp_path}/out"},
-    }
-    return tiny.Place(tmp_path, spec)
+    return tiny.Place(tmp_path, tiny.spec(tmp_path))
 
 
 @pytest.fixture
@@ -53,7 +39,7 @@ def execute(place: tiny.Place, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         module = types.ModuleType("distillery_trainer.curate")
         module.__dict__.update(run=run, **members)
         monkeypatch.setitem(sys.modules, "distillery_trainer.curate", module)
-        return stage.execute("curate", "curate", HASH, {"traces": "b" * 64}, place.environment)
+        return place.execute("curate", HASH, {"traces": "b" * 64})
 
     return call
 

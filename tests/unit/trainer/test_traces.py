@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,20 @@ from tests.unit.trainer import tiny
 from torch.nn import functional
 from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
-from distillery_trainer import cache, stage
+from distillery_trainer import cache
 from distillery_trainer.commit import fetch, read_manifest
 from distillery_trainer.manifest import Manifest
 from distillery_trainer.stores import open_store
 
 HASH = "a" * 64
-PAIRS = [
-    {"prompt": f"say {word}", "completion": f"{word} it is"} for word in ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven")
-]
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGTERM, before[0])
-    signal.signal(signal.SIGINT, before[1])
 
 
 def place(tmp_path: Path, teacher: PreTrainedModel, words: Any, rows: list[dict[str, Any]], **spec: Any) -> tiny.Place:
     """A job with these rows and this teacher."""
-    whole: dict[str, Any] = {
-        "teacher": {
-            "model": {
-                "uri": tiny.save(tmp_path / "teacher", teacher, words),
-                "precision": "float32",
-                "sampling": {"maxCompletionTokens": 12},
-            }
-        },
-        "student": {"fromTeacher": {"numHiddenLayers": 1}},
-        "data": {"train": {"uri": tiny.lines(tmp_path / "train.jsonl", rows), "format": "promptCompletion"}},
-        "evaluation": {"generation": {"maxNewTokens": 8, "batchSize": 4}},
-        "output": {"uri": f"file://{tmp_path}/out"},
-    }
+    tiny.save(tmp_path / "teacher", teacher, words)
+    tiny.lines(tmp_path / "train.jsonl", rows)
+    whole = tiny.spec(tmp_path, evaluation={"generation": {"maxNewTokens": 8, "batchSize": 4}})
+    whole["teacher"]["model"]["sampling"] = {"maxCompletionTokens": 12}
     for name, value in spec.items():
         whole[name] = {**whole.get(name, {}), **value}
     return tiny.Place(tmp_path, whole)
@@ -56,7 +35,7 @@ def place(tmp_path: Path, teacher: PreTrainedModel, words: Any, rows: list[dict[
 
 def run(job: tiny.Place) -> tuple[Manifest, Path]:
     """The stage's manifest and its files."""
-    code = stage.execute("traces", "traces", HASH, {}, job.environment)
+    code = job.execute("traces", HASH)
     assert code == 0, job.result().message
     store = open_store(job.job.spec.output.uri, "output", {})
     manifest = read_manifest(store, f"stages/traces-{HASH}")
@@ -80,7 +59,7 @@ def test_signal_is_the_teachers_own_next_token_distribution(tmp_path: Path, fami
     """Row by row, without batch or padding, the teacher gives the same logits at the positions that predict the completion."""
     teacher, words = tiny.model(family), tiny.tokenizer()
     method = {"rounds": [{"objectives": [{"response": {"signal": kind}}]}]}
-    manifest, folder = run(place(tmp_path, teacher, words, PAIRS, method=method))
+    manifest, folder = run(place(tmp_path, teacher, words, tiny.PAIRS, method=method))
     assert manifest.lineage["signal"]["kind"] == kind
     for row in read(folder, "train.jsonl") + read(folder, "heldout.jsonl"):
         prompt = words.apply_chat_template([{"role": "user", "content": row["prompt"]}], add_generation_prompt=True, tokenize=False)
@@ -96,7 +75,7 @@ def test_signal_is_the_teachers_own_next_token_distribution(tmp_path: Path, fami
 
 def test_entropy_is_the_mean_over_completion_tokens(tmp_path: Path) -> None:
     """In nats per token, over the training rows."""
-    manifest, folder = run(place(tmp_path, tiny.model(), tiny.tokenizer(), PAIRS))
+    manifest, folder = run(place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS))
     head = load_file(folder / "head.safetensors")["weight"]
     rows = torch.cat([of(folder, row) for row in read(folder, "train.jsonl")])
     entropy = torch.distributions.Categorical(logits=functional.linear(rows, head)).entropy().mean().item()
@@ -119,7 +98,7 @@ def test_scale_and_cap_of_the_logits_are_written_down(tmp_path: Path, make: str)
     else:
         teacher = CohereForCausalLM(CohereConfig(**SHAPE, **ids, logit_scale=0.25, initializer_range=0.3))
     words = tiny.tokenizer()
-    manifest, folder = run(place(tmp_path, teacher.eval(), words, PAIRS))
+    manifest, folder = run(place(tmp_path, teacher.eval(), words, tiny.PAIRS))
     told, row = manifest.lineage["signal"], read(folder, "heldout.jsonl")[0]
     prompt = words.apply_chat_template([{"role": "user", "content": row["prompt"]}], add_generation_prompt=True, tokenize=False)
     prompt_ids = words(prompt, add_special_tokens=False)["input_ids"]
@@ -141,8 +120,8 @@ def test_family_with_other_logits_is_refused(tmp_path: Path, monkeypatch: pytest
         return output
 
     monkeypatch.setattr(tiny.LlamaForCausalLM, "forward", odd)
-    job = place(tmp_path, tiny.model(), tiny.tokenizer(), PAIRS)
-    assert stage.execute("traces", "traces", HASH, {}, job.environment) == 64
+    job = place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS)
+    assert job.execute("traces", HASH) == 64
     assert job.result().reason == "Unsupported"
 
 
@@ -165,7 +144,7 @@ def test_teacher_writes_what_rows_lack(tmp_path: Path) -> None:
 
 def test_student_side_needs_no_teacher_afterwards(tmp_path: Path) -> None:
     """Configuration, tokenizer and template are kept; the lineage says who taught."""
-    manifest, folder = run(place(tmp_path, tiny.model(), tiny.tokenizer(), PAIRS))
+    manifest, folder = run(place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS))
     words = AutoTokenizer.from_pretrained(folder / "teacher")
     assert words.chat_template == tiny.CHATML
     assert json.loads((folder / "teacher/config.json").read_text())["model_type"] == "llama"
@@ -175,7 +154,7 @@ def test_student_side_needs_no_teacher_afterwards(tmp_path: Path) -> None:
 
 def test_second_run_adopts(tmp_path: Path) -> None:
     """The teacher is not loaded again; a manifest whose files are gone does not count."""
-    job = place(tmp_path, tiny.model(), tiny.tokenizer(), PAIRS)
+    job = place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS)
     manifest, folder = run(job)
     assert not job.result().adopted
     assert run(job)[0] == manifest
@@ -188,7 +167,7 @@ def test_second_run_adopts(tmp_path: Path) -> None:
 def test_stopped_run_goes_on_from_its_finished_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM ends with 143; the next run computes only what is missing, and the result is the same."""
     monkeypatch.setattr(cache, "_SHARD_BYTES", 4000)
-    job = place(tmp_path, tiny.model(), tiny.tokenizer(), PAIRS)
+    job = place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS)
     scored: list[int] = []
     score = cache.Scorer.score
 
@@ -199,13 +178,13 @@ def test_stopped_run_goes_on_from_its_finished_shards(tmp_path: Path, monkeypatc
         return score(self, rows)
 
     monkeypatch.setattr(cache.Scorer, "score", stopping)
-    assert stage.execute("traces", "traces", HASH, {}, job.environment) == 143
+    assert job.execute("traces", HASH) == 143
     assert job.result().reason == "Terminated"
     before, scored[:] = len(scored), [0] * 3
     manifest, folder = run(job)
     monkeypatch.undo()
     (tmp_path / "whole").mkdir()
-    other = place(tmp_path / "whole", tiny.model(), tiny.tokenizer(), PAIRS)
+    other = place(tmp_path / "whole", tiny.model(), tiny.tokenizer(), tiny.PAIRS)
     whole, whole_folder = run(other)
     assert before == 3
     assert len(scored) - 3 == sum(f.path.startswith("signal-") for f in manifest.files) - 2
@@ -217,7 +196,7 @@ def test_stopped_run_goes_on_from_its_finished_shards(tmp_path: Path, monkeypatc
 
 def test_rows_that_are_too_long_are_dropped_or_refused(tmp_path: Path) -> None:
     """Never cut."""
-    rows = [*PAIRS, {"prompt": "long", "completion": "x " * 200}]
+    rows = [*tiny.PAIRS, {"prompt": "long", "completion": "x " * 200}]
     job = place(tmp_path, tiny.model(), tiny.tokenizer(), rows, training={"maxSequenceLength": 64})
     manifest, folder = run(job)
     assert read(folder, "dropped.jsonl") == [{"id": "9", "split": "train", "reason": "tooLong", "where": "train.jsonl line 9"}]
@@ -230,13 +209,13 @@ def test_rows_that_are_too_long_are_dropped_or_refused(tmp_path: Path) -> None:
         training={"maxSequenceLength": 64},
         data={**job.job.spec.data.wire(), "overflow": "fail"},
     )
-    assert stage.execute("traces", "traces", "b" * 64, {}, job.environment) == 64
+    assert job.execute("traces", "b" * 64) == 64
     assert "train.jsonl line 9" in job.result().message
 
 
 def test_bfloat16_teacher_keeps_bfloat16_signal(tmp_path: Path) -> None:
     """The signal is in the teacher's own arithmetic."""
-    job = place(tmp_path, tiny.model(), tiny.tokenizer(), PAIRS)
+    job = place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS)
     spec = job.job.spec.wire()
     spec["teacher"]["model"]["precision"] = "bfloat16"
     manifest, folder = run(tiny.Place(tmp_path, spec))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,16 @@ from transformers import (
 
 from distillery.api.job import FrozenJob
 from distillery.api.result import StageResult, parse_result
+from distillery_trainer import stage
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 TEXTS = ["the quick brown fox jumps over the lazy dog", "seven times eight is fifty six", "Paris is a city in France"] * 8
+PAIRS = [
+    {"prompt": f"say {word}", "completion": f"{word} it is"} for word in ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven")
+]
 
 
 def tokenizer(template: str | None = CHATML, eos: str = "<|im_end|>", size: int = 320) -> PreTrainedTokenizerFast:
@@ -81,6 +87,27 @@ def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return f"file://{path}"
 
 
+def spec(root: Path, **replaced: Any) -> dict[str, Any]:
+    """A small job whose teacher, rows and output are in `root`; keywords replace fields."""
+    return {
+        "teacher": {"model": {"uri": f"file://{root}/teacher", "precision": "float32"}},
+        "student": {"fromTeacher": {"numHiddenLayers": 1}},
+        "data": {"train": {"uri": f"file://{root}/train.jsonl", "format": "promptCompletion"}},
+        "output": {"uri": f"file://{root}/out"},
+        **replaced,
+    }
+
+
+@contextmanager
+def _kept_handlers() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+
+
 class Place:
     """A job's folders, and the environment of its stages."""
 
@@ -100,3 +127,8 @@ class Place:
         found = parse_result((self.root / "result.json").read_text())
         assert found is not None
         return found
+
+    def execute(self, kind: str, known: str = "", inputs: Mapping[str, str] | None = None) -> int:
+        """Run a stage as its pod runs it; its exit code. A stage catches signals: the test's own handlers come back."""
+        with _kept_handlers():
+            return stage.execute(kind, kind, known, inputs or {}, self.environment)
