@@ -17,6 +17,7 @@ import torch
 from distillery.api import reasons
 
 from .errors import StageError
+from .examples import completion_ids
 from .generate import position_limit
 from .signal import Place
 from .students import Student
@@ -38,11 +39,15 @@ class TrainingRow:
 
 
 def tokenized(lines: Iterable[Mapping[str, Any]], student: Student) -> list[TrainingRow]:
-    """Lines of train.jsonl or heldout.jsonl for this student: its own prompt, the traced completion. Done once, before the first step."""
+    """Lines of train.jsonl or heldout.jsonl for this student: its own prompt, the traced completion (read anew where that is text).
+
+    Done once, before the first step.
+    """
     rows = []
     vocab, limit = int(student.head.weight.shape[0]), position_limit(student.model.config)
     for line in lines:
-        row = TrainingRow(line["id"], tuple(student.renderer.prompt_ids(line["prompt"])), tuple(line["completion_ids"]), line["signal"])
+        completion = tuple(completion_ids(line, student.renderer))
+        row = TrainingRow(line["id"], tuple(student.renderer.prompt_ids(line["prompt"])), completion, line["signal"])
         if row.tokens > limit:
             text = f"row {row.id!r} has {row.tokens} tokens, but the student sees {limit}: lower training.maxSequenceLength to {limit}"
             raise StageError(reasons.DOES_NOT_FIT, f"{student.field}: {text}, so that such rows are dropped, or use a longer student")

@@ -16,8 +16,8 @@ from distillery.api import reasons
 from distillery.api.result import StageResult
 
 from .errors import StageError
-from .examples import read_lines, write_lines
-from .models import fetch_model, read_tokenizer, traced_teacher
+from .examples import completion_ids, read_lines, write_lines
+from .models import fetch_model, read_tokenizer, traced_tokenizer
 from .stage import Outcome, StageContext
 from .templates import Prompt, Renderer, choose_template
 
@@ -37,13 +37,14 @@ def run(context: StageContext) -> Outcome:
     spec = context.job.spec
     traces = context.fetch("traces", "train.jsonl", "heldout.jsonl", "teacher/*")
     train, held = read_lines(traces / "train.jsonl"), read_lines(traces / "heldout.jsonl")
-    lengths = _lengths(context, train, traces / "teacher")
-    end = len(context.manifest("traces").lineage["endOfTurn"])
+    renderer = _renderer(context, traces / "teacher")
+    lengths = _lengths(train, renderer)
+    end = len(context.manifest("traces").lineage["endOfTurn"] or renderer.end)
     contamination = Contamination(held, train) if spec.data.curation.decontaminate else None
     seen: dict[str, str] = {}
     kept, dropped = [], []
-    for line, length in zip(train, lengths, strict=True):
-        reason, other = _reason(line, len(line["completion_ids"]) - end, length, context, contamination, seen)
+    for line, (prompt, completion) in zip(train, lengths, strict=True):
+        reason, other = _reason(line, completion - end, prompt + completion, context, contamination, seen)
         if reason is None:
             kept.append({"id": line["id"]})
         else:
@@ -81,14 +82,19 @@ def _reason(
     return None, None
 
 
-def _lengths(context: StageContext, train: Iterable[Line], teacher_folder: Path) -> list[int]:
-    """Tokens of each row as the student reads it: its own tokenizer's prompt, the traced completion."""
-    teacher = read_tokenizer(traced_teacher(teacher_folder))
-    model = context.job.spec.student.model
+def _renderer(context: StageContext, teacher_folder: Path) -> Renderer:
+    """How the student reads rows."""
+    teacher, model = traced_tokenizer(teacher_folder), context.job.spec.student.model
     student = read_tokenizer(fetch_model(model.uri, "student", context.work, weights=False)) if model else teacher
-    renderer = Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher))
+    if student is None:
+        raise StageError(reasons.BAD_INPUT, "spec.student: the traces hold no tokenizer that it could take over; use student.model")
+    return Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher))
+
+
+def _lengths(train: Iterable[Line], renderer: Renderer) -> list[tuple[int, int]]:
+    """Tokens of each row's prompt and completion, end of turn included, as the student reads it."""
     try:
-        return [len(renderer.prompt_ids(line["prompt"])) + len(line["completion_ids"]) for line in train]
+        return [(len(renderer.prompt_ids(line["prompt"])), len(completion_ids(line, renderer))) for line in train]
     except ValueError as error:
         raise StageError(reasons.ROWS_INVALID, f"data.chatTemplate: {error}; choose another template or change the rows") from error
 

@@ -18,10 +18,11 @@ _IGNORED = (".gitattributes", "README.md", "LICENSE")
 
 
 def input_uris(spec: DistillationJobSpec) -> dict[str, str]:
-    """The URI of each input, by role."""
-    train, evaluation = spec.data.train, spec.data.evaluation
+    """The URI of each input, by role; a teacher behind an API has none."""
+    train, evaluation, endpoint = spec.data.train, spec.data.evaluation, spec.teacher.endpoint
     return {
         **({"teacher": spec.teacher.model.uri} if spec.teacher.model else {}),
+        **({"tokenizer": endpoint.tokenizer.uri} if endpoint and endpoint.tokenizer else {}),
         **({"traces": spec.teacher.traces.uri} if spec.teacher.traces else {}),
         **({"student": spec.student.model.uri} if spec.student.model else {}),
         **({"train": train.uri} if train else {}),

@@ -64,6 +64,12 @@ class HeldOut:
         wire = self.lineage["answer"]
         return Answer.model_validate(wire) if wire else None
 
+    @property
+    def white_box(self) -> bool:
+        """Whether the traces hold the teacher's whole distribution over the held-out completions; an API gives none."""
+        signal = self.lineage["signal"]
+        return signal is not None and signal["kind"] in ("logits", "hiddenState")
+
 
 def run(context: StageContext) -> Outcome:
     """Measure both and write the table."""
@@ -118,7 +124,7 @@ def measure(student: Student, held: HeldOut) -> Measured:
     torch.nn.Module.to(student.model, device)
     student.model.train(False)
     rows = tokenized(held.lines, student)
-    signal = Signal(held.traces, held.lineage, device, int(student.head.weight.shape[0]))
+    signal = Signal(held.traces, held.lineage, device, int(student.head.weight.shape[0])) if held.white_box else None
     sums = score(student, rows, signal, held.tick)
     told = 0
 
@@ -140,7 +146,7 @@ def measure(student: Student, held: HeldOut) -> Measured:
 
 
 @torch.inference_mode()
-def score(student: Student, rows: Sequence[TrainingRow], signal: Signal, tick: Callable[[int], None]) -> TokenSums:
+def score(student: Student, rows: Sequence[TrainingRow], signal: Signal | None, tick: Callable[[int], None]) -> TokenSums:
     """Sums over all completion tokens of the rows; logits are held for one chunk at a time."""
     scorer, sums = Scorer(student.model, "hiddenState", student.field), TokenSums()
     head = scorer.head
@@ -148,11 +154,11 @@ def score(student: Student, rows: Sequence[TrainingRow], signal: Signal, tick: C
         states, _ = scorer.score([(row.prompt, row.completion) for row in batch])
         hidden = torch.cat(states).to(head.weight.device)
         targets = torch.tensor([token for row in batch for token in row.completion], device=hidden.device)
-        teacher = signal.logits([row.signal for row in batch])
+        teacher = signal.logits([row.signal for row in batch]) if signal else None
         size = chunk_rows(len(targets), head.weight.shape[0], hidden.device)
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
-            sums.add(head.logits(hidden[start:stop]).float(), teacher(start, stop), targets[start:stop])
+            sums.add(head.logits(hidden[start:stop]).float(), teacher(start, stop) if teacher else None, targets[start:stop])
         tick(len(batch))
     return sums
 
@@ -171,25 +177,32 @@ def table(held: HeldOut, student: Measured, baseline: Measured) -> EvaluationRes
     if main.retention is not None:
         teacher, _, untrained = scores[main.metric]
         rows.append(EvaluationRow(metric="retention", student=main.retention, baseline=decimal(untrained / teacher)))
-    of = student.sums, baseline.sums
-    rows += [
-        EvaluationRow(metric="teacherKL", student=decimal(of[0].mean_kl()), baseline=decimal(of[1].mean_kl())),
-        EvaluationRow(metric="top1Agreement", student=decimal(of[0].agreement()), baseline=decimal(of[1].agreement())),
-        EvaluationRow(
-            metric="perplexity",
-            teacher=decimal(of[0].perplexity(of[0].teacher_nll)),
-            student=decimal(of[0].perplexity(of[0].student_nll)),
-            baseline=decimal(of[1].perplexity(of[1].student_nll)),
-        ),
-    ]
-    parameters = int(held.lineage["teacher"]["parameters"])
+    rows += _distributions(student.sums, baseline.sums, held.white_box)
+    parameters = held.lineage["teacher"].get("parameters")
     return EvaluationResult(
         results=rows,
-        compression=decimal(parameters / student.parameters),
+        compression=decimal(parameters / student.parameters) if parameters else None,
         teacher_parameters=parameters,
         student_parameters=student.parameters,
         rows=len(held.lines),
     )
+
+
+def _distributions(student: TokenSums, baseline: TokenSums, white_box: bool) -> list[EvaluationRow]:
+    """What compares distributions; of the teacher only where its own is known."""
+    likelihood = EvaluationRow(
+        metric="perplexity",
+        teacher=decimal(student.perplexity(student.teacher_nll)) if white_box else None,
+        student=decimal(student.perplexity(student.student_nll)),
+        baseline=decimal(baseline.perplexity(baseline.student_nll)),
+    )
+    if not white_box:
+        return [likelihood]
+    return [
+        EvaluationRow(metric="teacherKL", student=decimal(student.mean_kl()), baseline=decimal(baseline.mean_kl())),
+        EvaluationRow(metric="top1Agreement", student=decimal(student.agreement()), baseline=decimal(baseline.agreement())),
+        likelihood,
+    ]
 
 
 def _compared(metric: str, teacher: float, student: float, baseline: float) -> EvaluationRow:
@@ -214,4 +227,5 @@ def _told(evaluation: EvaluationResult) -> str:
     main = rows.get("labelAccuracy") or rows["exactMatch"]
     kept = f", retention {main.retention}" if main.retention else ""
     text = f"{main.metric}: teacher {main.teacher}, student {main.student}, untrained {main.baseline}{kept}"
-    return f"{text}; KL to the teacher {rows['teacherKL'].student} nats/token; {evaluation.compression} times fewer parameters"
+    text += f"; KL to the teacher {rows['teacherKL'].student} nats/token" if "teacherKL" in rows else ""
+    return text + (f"; {evaluation.compression} times fewer parameters" if evaluation.compression else "")

@@ -19,7 +19,9 @@ from .templates import Renderer
 #: Without rows of its own, evaluation holds out a tenth of the training rows, at most this many.
 HELD_OUT_LIMIT = 200
 _REMEDIES = {
-    "cut": "raise teacher.model.sampling.maxCompletionTokens",
+    "cut": "raise maxCompletionTokens of the teacher's sampling",
+    "refused": "the teacher declined to answer them",
+    "unanswered": "the teacher gave no text",
     "tooLong": "raise training.maxSequenceLength, or shorten them",
 }
 _SHOWN = 5
@@ -27,7 +29,9 @@ _SHOWN = 5
 
 @dataclass
 class Example:
-    """A row with its token ids. `completion_ids` end with the end-of-turn token, except where the answer was cut."""
+    """A row with its token ids. `completion_ids` end with the end-of-turn token, except where the answer was cut; they are empty where the
+    completion is still to be written, and where it is text that each student reads with its own tokenizer.
+    """
 
     row: Row
     prompt_ids: list[int]
@@ -35,6 +39,7 @@ class Example:
     completion: str
     teacher_answer: str | None = None
     signal: dict[str, Any] | None = None
+    reasoning: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -44,13 +49,15 @@ class Example:
     def wire(self) -> dict[str, Any]:
         """The line of train.jsonl or heldout.jsonl."""
         answer = {} if self.teacher_answer is None else {"teacher_answer": self.teacher_answer}
+        thought = {} if self.reasoning is None else {"reasoning": self.reasoning}
         return {
             "id": self.row.id,
             "prompt": self.row.prompt,
             "completion": self.completion,
-            "completion_ids": self.completion_ids,
+            "completion_ids": self.completion_ids or None,
             "truth": self.row.truth,
             **answer,
+            **thought,
             "signal": self.signal,
         }
 
@@ -61,9 +68,10 @@ class Dropped:
 
     lines: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, row: Row, split: str, reason: str) -> None:
-        """`reason` is a word: cut, tooLong."""
-        self.lines.append({"id": row.id, "split": split, "reason": reason, "where": row.where})
+    def add(self, row: Row, split: str, reason: str, detail: str = "") -> None:
+        """`reason` is a word: cut, tooLong, refused, unanswered; `detail` is the teacher's own."""
+        more = {"detail": detail} if detail else {}
+        self.lines.append({"id": row.id, "split": split, "reason": reason, "where": row.where, **more})
 
     def told(self) -> str:
         """Counts by reason with the remedies, or the empty string."""
@@ -121,6 +129,12 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w") as file:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def completion_ids(line: Mapping[str, Any], renderer: Renderer) -> list[int]:
+    """Token ids of a traced completion: the teacher's, or where the traces hold text alone, those of whoever reads it."""
+    ids = line["completion_ids"]
+    return list(ids) if ids is not None else renderer.completion_ids(line["completion"])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -49,14 +49,17 @@ class TokenSums:
     student_nll: float = 0.0
     teacher_nll: float = 0.0
 
-    def add(self, student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor) -> None:
+    def add(self, student: torch.Tensor, teacher: torch.Tensor | None, targets: torch.Tensor) -> None:
         """Count tokens with logits [tokens, vocab] of both sides, float32; a column that only one side has is padding.
 
-        KL(teacher || student) at temperature 1.
+        KL(teacher || student) at temperature 1. Without the teacher's, only the student's likelihood is counted.
         """
+        self.tokens += len(targets)
+        if teacher is None:
+            self.student_nll -= float(student.log_softmax(-1).gather(1, targets[:, None]).sum())
+            return
         shared = min(student.shape[1], teacher.shape[1])
         log_s, log_t = student[:, :shared].log_softmax(-1), teacher[:, :shared].float().log_softmax(-1)
-        self.tokens += len(targets)
         self.kl += float((log_t.exp() * (log_t - log_s)).sum())
         self.same_top += int((log_s.argmax(-1) == log_t.argmax(-1)).sum())
         self.student_nll -= float(log_s.gather(1, targets[:, None]).sum())

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from .teacher_terms import is_endpoint, published_name, teacher_name, terms_section
+
 _HUB_METRICS = {"labelAccuracy": "accuracy", "exactMatch": "exact_match", "perplexity": "perplexity"}
 _ONNX_EXAMPLE = Path(__file__).parent / "export" / "onnx_example.py"
 
@@ -16,8 +18,9 @@ def card(manifest: Mapping[str, Any]) -> str:
     """README.md of a published folder, from its manifest; links are relative to the folder."""
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True)}---",
-        f"# {manifest['job']['name']}",
+        f"# {published_name(manifest)}",
         _opening(manifest),
+        terms_section(manifest["lineage"]["teacher"], manifest["lineage"].get("usage")),
         "## How well it does",
         _evaluation(manifest["evaluation"]),
         "## How to run it",
@@ -50,7 +53,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "license": lineage["teacher"].get("license"),
         "base_model": list(dict.fromkeys(base for base in bases if base)),
         "tags": sorted(tag for tag in tags if tag),
-        "model-index": [{"name": manifest["job"]["name"], "results": [result]}] if metrics else None,
+        "model-index": [{"name": published_name(manifest), "results": [result]}] if metrics else None,
     }
     return {key: value for key, value in front.items() if value}
 
@@ -62,10 +65,8 @@ def _opening(manifest: Mapping[str, Any]) -> str:
     smaller = f", {evaluation['compression']} times fewer than its teacher" if "compression" in evaluation else ""
     license_ = teacher.get("license")
     terms = f"The teacher's licence is `{license_}`" if license_ else "The teacher's model card names no licence: check its terms"
-    return (
-        f"A {lineage['student'].get('modelType', '')} model of {size}{smaller}, distilled from `{teacher.get('uri', 'recorded traces')}`.\n"
-        f"{terms}; it may bind this model too."
-    )
+    told = f"A {lineage['student'].get('modelType', '')} model of {size}{smaller}, distilled from {teacher_name(teacher)}."
+    return told if is_endpoint(teacher) else f"{told}\n{terms}; it may bind this model too."
 
 
 def _millions(count: int | None) -> str:
@@ -154,8 +155,8 @@ def _lineage(manifest: Mapping[str, Any]) -> str:
     left_out = ", ".join(f"{count} {reason}" for reason, count in data["dropped"].items()) or "none"
     rows = [
         ("job", f"{manifest['job']['namespace']}/{manifest['job']['name']} ({manifest['job']['uid']})"),
-        ("teacher", f"`{teacher.get('uri', '?')}`, {_millions(teacher.get('parameters'))} parameters"),
-        ("teacher's sha256", f"`{teacher.get('digest', '?')}`"),
+        ("teacher", teacher_name(teacher) + (f", {_millions(teacher['parameters'])} parameters" if "parameters" in teacher else "")),
+        ("teacher's sha256", f"`{teacher['digest']}`" if "digest" in teacher else None),
         ("teacher's entropy", f"{lineage['meanEntropy']:.4g} nats/token" if "meanEntropy" in lineage else None),
         ("training rows", f"{data['train']['rows']} of `{data['train'].get('uri', 'the traces')}`, sha256 `{data['train']['sha256']}`"),
         ("held-out rows", f"{data['heldOut']['rows']} of `{data['heldOut'].get('uri', '?')}`, sha256 `{data['heldOut']['sha256']}`"),

@@ -88,9 +88,36 @@ def fetch_model(uri: str, role: str, work: Path, weights: bool = True, environme
     return files
 
 
+def fetch_tokenizer(uri: str, role: str, work: Path, environment: Mapping[str, str] | None = None) -> ModelFiles:
+    """Bring the files of a tokenizer to `work`/models/`role`: the folder need not hold a model, but tokenizer.json it must."""
+    source, folder = open_source(uri, role, environment), work / "models" / role
+    if folder.exists():
+        shutil.rmtree(folder)
+    files, there = ModelFiles(folder, None, uri, role), [entry.path for entry in source.list()]
+    if "tokenizer.json" not in there:
+        found = f"found {', '.join(there[:8])}" if there else "there is no such folder, or it is empty"
+        raise files.error(reasons.NOT_FOUND, f"holds no tokenizer.json ({found}): name the folder that save_pretrained wrote")
+    for path in there:
+        if "/" not in path and not path.endswith(".safetensors") and any(fnmatchcase(path, pattern) for pattern in _KEPT):
+            source.get(path, folder / path)
+    return files
+
+
 def traced_teacher(folder: Path) -> ModelFiles:
     """The teacher's configuration and tokenizer as the traces stage left them in `folder` (its teacher/ folder); no weights."""
     return ModelFiles(folder, None, str(folder), "traces")
+
+
+def traced_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The teacher's tokenizer as the traces stage left it; None where the traces are text of a teacher whose tokenizer is not known."""
+    return read_tokenizer(traced_teacher(folder)) if (folder / "tokenizer.json").is_file() else None
+
+
+def traced_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Size of the teacher's vocabulary: its configuration's, which may hold more ids than the tokenizer, where that is known."""
+    if (folder / "config.json").is_file():
+        return int(read_config(traced_teacher(folder)).vocab_size)
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def _remedy(there: list[str]) -> str:

@@ -8,20 +8,23 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distillery.api import reasons
+from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 
 from . import checks
 from .digests import digest_input, input_uris
+from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, memory_available, require_fit
+from .examples import Example
 from .layers import chosen_layers, keep_layers
 from .models import count_parameters, fetch_model, read_config, read_model, read_tokenizer
 from .reuse import finished_stages
 from .scoring import Scorer, signal_kind
 from .stage import Outcome, StageContext
 from .students import random_model, require_same_tokens
-from .teaching import Teaching, from_rows, from_traces
+from .teaching import Teaching, from_endpoint, from_rows, from_traces
 from .templates import Renderer, choose_template, shown
 
 log = logging.getLogger(__name__)
@@ -36,10 +39,13 @@ def run(context: StageContext) -> Outcome:
     spec = context.job.spec
     checks.answer_pattern(spec)
     digests = {role: digest_input(uri, role, context.work) for role, uri in input_uris(spec).items()}
-    teaching = from_traces(context) if spec.teacher.traces else from_rows(context)
+    teaching = _teaching(context)
+    if teaching.endpoint:
+        digests["teacher"] = teaching.endpoint.digest
     student, tokenizer, field = _student(context, teaching)
     renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teaching.tokenizer))
-    checks.same_end(renderer, teaching.end, spec.data.chat_template)
+    if teaching.end:
+        checks.same_end(renderer, teaching.end, spec.data.chat_template)
     checks.length_fits(student.config, teaching.longest, field)
     checks.tokenizer_survives(tokenizer, student.config, field)
     checks.exports_can_be_made(spec, student.config, tokenizer)
@@ -51,13 +57,37 @@ def run(context: StageContext) -> Outcome:
     told = f"{len(teaching.train)} training and {len(teaching.held)} held-out rows; student of {sizes.student / 1e6:.3g}M parameters"
     told += f", teacher of {sizes.teacher / 1e6:.3g}M" if sizes.teacher else ""
     told += f"; left out: {teaching.dropped.told()}" if teaching.dropped.lines else ""
+    told += _asked(spec, teaching, renderer)
     told += f"; already there: {', '.join(reused)}" if reused else ""
     metrics = {
         "teacherParameters": float(sizes.teacher),
         "studentParameters": float(sizes.student),
         "signalBytes": float(sizes.signal_bytes),
+        **(teaching.endpoint.metrics if teaching.endpoint else {}),
     }
     return Outcome(None, StageResult(message=told, hashes=hashes, reused=reused), metrics=metrics)
+
+
+def _teaching(context: StageContext) -> Teaching:
+    teacher = context.job.spec.teacher
+    if teacher.traces:
+        return from_traces(context)
+    return from_endpoint(context) if teacher.endpoint else from_rows(context)
+
+
+def _asked(spec: DistillationJobSpec, teaching: Teaching, renderer: Renderer) -> str:
+    """How often a teacher behind an API will be asked. StageError where a prompt is too long and no row may be dropped."""
+    if teaching.endpoint is None:
+        return ""
+    asks, limit = teaching.endpoint.asks, spec.training.max_sequence_length
+    told = f"; {len(asks)} requests to {teaching.endpoint.info.teacher.name}"
+    lost = too_long((ask for ask in asks if not ask.held_out), renderer, limit)
+    if not lost:
+        return told
+    text = f"{lost} prompts alone have training.maxSequenceLength ({limit}) tokens or more"
+    if spec.data.overflow == "fail":
+        raise StageError(reasons.ROWS_INVALID, f"data.train: {text}: raise it, shorten them, or set data.overflow to drop")
+    return f"{told}; {text}: their answers would be paid for and dropped, so shorten or remove them"
 
 
 def _student(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
@@ -67,14 +97,18 @@ def _student(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel
         if spec.model is not None:
             files = fetch_model(spec.model.uri, "student", context.work, weights=False)
             tokenizer = read_tokenizer(files)
-            require_same_tokens(tokenizer, teaching.tokenizer)
-            checks.same_ids(tokenizer, teaching.tokenizer, (example.row.prompt for example in teaching.train[:FIRST]))
+            if teaching.tokenizer is not None:
+                require_same_tokens(tokenizer, teaching.tokenizer)
+                checks.same_ids(tokenizer, teaching.tokenizer, (example.row.prompt for example in teaching.train[:FIRST]))
             return _bare(read_config(files)), tokenizer, "spec.student.model"
-        if spec.from_teacher is not None:
+        if teaching.tokenizer is None:
+            text = "the teacher's tokenizer is not known, which the student would take over: use student.model"
+            raise StageError(reasons.BAD_INPUT, f"spec.student: {text}, or name it in teacher.endpoint.tokenizer and trace again")
+        if spec.from_teacher is not None and teaching.config is not None:
             kept = chosen_layers(spec.from_teacher, int(teaching.config.num_hidden_layers))
             return keep_layers(_bare(teaching.config), kept), teaching.tokenizer, "spec.student.fromTeacher"
         if spec.scratch is not None:
-            made = random_model(spec.scratch, int(teaching.config.vocab_size), teaching.tokenizer)
+            made = random_model(spec.scratch, teaching.vocabulary, teaching.tokenizer)
             return made, teaching.tokenizer, "spec.student.scratch"
     raise StageError(reasons.INVALID_SPEC, "spec.student: exactly one of model, fromTeacher or scratch is needed")
 
@@ -86,7 +120,7 @@ def _bare(config: PreTrainedConfig) -> PreTrainedModel:
 
 def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) -> Sizes:
     """At the very least: completions that are not written yet count one token."""
-    if teaching.files is None:
+    if teaching.files is None or teaching.config is None:
         return Sizes(0, count_parameters(student), 0, 0)
     with torch.device("meta"):
         teacher = _bare(teaching.config)
@@ -101,22 +135,27 @@ def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) 
 
 def _first_rows(context: StageContext, teaching: Teaching, renderer: Renderer, sizes: Sizes) -> None:
     """Show one row; put the first rows through those models that are small enough to be loaded here."""
-    spec, first = context.job.spec, [e for e in teaching.train if e.completion_ids][:FIRST] or teaching.train[:FIRST]
-    row = first[0]
-    completion = row.completion_ids or list(teaching.end)
+    spec, first = context.job.spec, [e for e in teaching.train if e.completion][:FIRST] or teaching.train[:FIRST]
+    row, end = first[0], teaching.end or list(renderer.end)
+
+    def written(example: Example) -> list[int]:
+        text = renderer.completion_ids(example.completion) if example.completion else end
+        return example.completion_ids or text
+
+    completion = written(row)
     try:
         prompts = [renderer.prompt_ids(example.row.prompt) for example in first]
     except ValueError as error:
         raise StageError(reasons.ROWS_INVALID, f"data.chatTemplate: {error}; choose another template or change the rows") from error
-    later = "" if row.completion_ids else "; the teacher will write its completion, of which only the end is shown"
+    later = "" if row.completion else "; the teacher will write its completion, of which only the end is shown"
     log.info(
         "row %s as the student is trained on it (%s%s):\n%s", row.row.id, row.row.where, later, shown(renderer, prompts[0], completion)
     )
     if spec.teacher.model is not None:
-        pairs = [(example.prompt_ids, example.completion_ids or list(teaching.end)) for example in first]
+        pairs = [(example.prompt_ids, written(example)) for example in first]
         _through(context, spec.teacher.model.uri, "teacher", sizes.teacher, pairs)
     if spec.student.model is not None:
-        pairs = [(ids, example.completion_ids or list(teaching.end)) for ids, example in zip(prompts, first, strict=True)]
+        pairs = [(ids, written(example)) for ids, example in zip(prompts, first, strict=True)]
         _through(context, spec.student.model.uri, "student", sizes.student, pairs)
 
 

@@ -19,8 +19,13 @@ POST_SECONDS, FILE_SECONDS, TIMEOUT_SECONDS = 5.0, 0.5, 5.0
 
 
 def metric_values(metrics: Mapping[str, float], limit: int) -> list[MetricValue]:
-    """The first `limit` metrics as decimal strings of six digits."""
-    return [MetricValue(name=name[:63], value=f"{value:.6g}") for name, value in list(metrics.items())[:limit]]
+    """The first `limit` metrics as decimal strings: whole numbers exactly, others with six digits."""
+    return [MetricValue(name=name[:63], value=_decimal(value)) for name, value in list(metrics.items())[:limit]]
+
+
+def _decimal(value: float) -> str:
+    whole = float(value).is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else f"{value:.6g}"
 
 
 class Reporter:

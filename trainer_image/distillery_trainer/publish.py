@@ -114,12 +114,13 @@ def _lineage(context: StageContext) -> dict[str, Any]:
         student["origin"]["model"].pop("credentialsSecretRef", None)
     dropped = {reason: count for reason, count in curate.counts.items() if reason not in ("kept", "dropped")}
     if traces.counts.get("dropped"):
-        dropped = {"cut or too long": traces.counts["dropped"], **dropped}
+        dropped = {**traces.lineage.get("dropped", {"cut or too long": traces.counts["dropped"]}), **dropped}
     evaluation, rows = spec.data.evaluation or spec.data.train, spec.data.train
     hashes = {stage.name: context.inputs[stage.name] for stage in planned_stages(spec)[:-1] if stage.name in context.inputs}
     return {
         "teacher": traces.lineage.get("teacher", {}),
-        "meanEntropy": traces.lineage.get("meanEntropy", 0.0),
+        **{name: traces.lineage[name] for name in ("usage", "meanEntropy") if name in traces.lineage},
+        "declaredUse": spec.governance.declared_use.wire() if spec.governance else None,
         "signal": traces.lineage.get("signal"),
         "student": student,
         "data": {

@@ -53,6 +53,7 @@ class StageContext:
     work: Path
     progress: Reporter
     stopping: threading.Event
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def folder(self, stage: str | None = None) -> str:
         """Path in the output store of this stage's folder, or of an earlier one's."""
@@ -125,7 +126,7 @@ def _attempted(
         job = _load_job(Path(environment.get("DISTILLERY_JOB", "/etc/distillery/job.json")))
         output = open_store(job.spec.output.uri, "output", environment)
         module = _module(kind, stopping)
-        return _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping), module), DONE
+        return _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping, environment), module), DONE
     except StageError as error:
         log.error("%s: %s", error.reason, error.message)
         base = error.result or StageResult()

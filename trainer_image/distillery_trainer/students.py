@@ -18,7 +18,7 @@ from distillery.api.student import Lora, Scratch
 
 from .errors import StageError
 from .layers import chosen_layers, keep_layers
-from .models import fetch_model, read_config, read_model, read_tokenizer, traced_teacher
+from .models import fetch_model, read_model, read_tokenizer, traced_tokenizer, traced_vocabulary
 from .scoring import Head, head_of
 from .templates import Renderer, choose_template
 
@@ -64,27 +64,30 @@ class Student:
 
 
 def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) -> Student:
-    """The untrained student of a job. `teacher_folder` is the traces' teacher/ (configuration and tokenizer, no weights).
+    """The untrained student of a job. `teacher_folder` is the traces' teacher/: configuration and tokenizer, as far as they are known.
 
     Seeded by training.seed: the same job makes the same weights.
     """
-    traced = traced_teacher(teacher_folder)
-    teacher_tokenizer = read_tokenizer(traced)
-    tokenizer, field = teacher_tokenizer, "spec.student.scratch"
+    teacher_tokenizer, field = traced_tokenizer(teacher_folder), "spec.student.scratch"
+    tokenizer = teacher_tokenizer
     torch.manual_seed(spec.training.seed)
     if spec.student.model is not None:
         files, field = fetch_model(spec.student.model.uri, "student", work), "spec.student.model"
         tokenizer = read_tokenizer(files)
-        require_same_tokens(tokenizer, teacher_tokenizer)
+        if teacher_tokenizer is not None:
+            require_same_tokens(tokenizer, teacher_tokenizer)
         model = read_model(files, torch.float32)
     elif spec.student.from_teacher is not None and spec.teacher.model is not None:
         field = "spec.student.fromTeacher"
         teacher = read_model(fetch_model(spec.teacher.model.uri, "teacher", work), torch.float32)
         model = keep_layers(teacher, chosen_layers(spec.student.from_teacher, int(teacher.config.num_hidden_layers)))
-    elif spec.student.scratch is not None:
-        model = random_model(spec.student.scratch, int(read_config(traced).vocab_size), tokenizer)
+    elif spec.student.scratch is not None and tokenizer is not None:
+        model = random_model(spec.student.scratch, traced_vocabulary(teacher_folder, tokenizer), tokenizer)
     else:
-        raise StageError(reasons.INVALID_SPEC, "spec.student: exactly one of model, fromTeacher (with teacher.model) or scratch is needed")
+        text = "exactly one of model, fromTeacher (with teacher.model) or scratch (with a teacher whose tokenizer is known) is needed"
+        raise StageError(reasons.INVALID_SPEC, f"spec.student: {text}")
+    if tokenizer is None:
+        raise StageError(reasons.BAD_INPUT, "spec.student.fromTeacher: these traces hold no tokenizer; use student.model")
     adapters = with_adapters(model, spec.student.lora) if spec.student.lora else None
     renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teacher_tokenizer))
     return Student(model, tokenizer, renderer, field, adapters)

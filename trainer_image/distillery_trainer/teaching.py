@@ -11,10 +11,11 @@ from distillery.api import reasons
 from distillery.api.stages import FORMATS, TRACES
 
 from . import checks
+from .endpoint.preflight import Endpoint, endpoint_of
 from .errors import StageError
 from .examples import Dropped, Example, fitting, hold_out, read_lines, render
 from .generate import position_limit
-from .models import ModelFiles, fetch_model, read_config, read_tokenizer, traced_teacher
+from .models import ModelFiles, fetch_model, read_config, read_tokenizer, traced_teacher, traced_tokenizer
 from .rows import Row, read_rows
 from .stage import StageContext
 from .templates import Renderer, template_of
@@ -22,21 +23,32 @@ from .templates import Renderer, template_of
 
 @dataclass(frozen=True)
 class Teaching:
-    """What is known of the teaching side: rows (of the traces where the spec names some), configuration, tokenizer."""
+    """What is known of the teaching side: rows (of the traces where the spec names some), configuration, tokenizer, end of a turn.
+
+    Of a teacher behind an API the first is not known, and the rest only where the job names its tokenizer.
+    """
 
     train: list[Example]
     held: list[Example]
     dropped: Dropped
-    config: PreTrainedConfig
-    renderer: Renderer
-    files: ModelFiles | None
-    end: list[int]
     longest: int
+    config: PreTrainedConfig | None
+    renderer: Renderer | None
+    files: ModelFiles | None = None
+    end: list[int] | None = None
+    endpoint: Endpoint | None = None
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The teacher's tokenizer."""
-        return self.renderer.tokenizer
+        return self.renderer.tokenizer if self.renderer else None
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids that the teacher knows, which a student from scratch takes over."""
+        if self.config is not None:
+            return int(self.config.vocab_size)
+        return max(self.tokenizer.get_vocab().values()) + 1 if self.tokenizer else 0
 
 
 def from_rows(context: StageContext) -> Teaching:
@@ -59,7 +71,16 @@ def from_rows(context: StageContext) -> Teaching:
     for name, left in (("training", train), ("held-out", held)):
         if not left:
             raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {dropped.told()}")
-    return Teaching(train, held, dropped, config, renderer, files, list(renderer.end), longest)
+    return Teaching(train, held, dropped, longest, config, renderer, files, list(renderer.end))
+
+
+def from_endpoint(context: StageContext) -> Teaching:
+    """Read data.train and data.evaluation, and ask the gateway who the teacher is."""
+    found = endpoint_of(context)
+    selection, longest = found.selection, context.job.spec.training.max_sequence_length
+    renderer = selection.renderer
+    end = list(renderer.end) if renderer else None
+    return Teaching(selection.train, selection.held, selection.dropped, longest, None, renderer, None, end, found)
 
 
 def from_traces(context: StageContext) -> Teaching:
@@ -77,21 +98,22 @@ def from_traces(context: StageContext) -> Teaching:
     checks.gates_can_be_measured(spec, manifest.lineage.get("answer"))
     folder = context.fetch(TRACES, "train.jsonl", "heldout.jsonl", "teacher/*")
     lines = [read_lines(folder / name) for name in ("train.jsonl", "heldout.jsonl")]
-    if spec.method.response() and any(line["signal"] is None for line in lines[0]):
+    if spec.method.response() and manifest.lineage["signal"] is None:
         text = "these traces hold no signal, which the response objective needs: use hardLabel alone, or trace again with it"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: {text}")
     traced = traced_teacher(folder / "teacher")
-    tokenizer = read_tokenizer(traced)
-    renderer = Renderer(tokenizer, template_of(tokenizer))
+    tokenizer = traced_tokenizer(folder / "teacher")
+    config = read_config(traced) if (folder / "teacher/config.json").is_file() else None
+    renderer = Renderer(tokenizer, template_of(tokenizer)) if tokenizer else None
     train, held = ([_traced(line, renderer) for line in part] for part in lines)
-    end = list(manifest.lineage["endOfTurn"])
-    return Teaching(train, held, Dropped(), read_config(traced), renderer, None, end, max(e.tokens for e in train))
+    end, longest = manifest.lineage["endOfTurn"], max(e.tokens for e in train)
+    return Teaching(train, held, Dropped(), longest, config, renderer, None, list(end) if end else None)
 
 
-def _traced(line: Mapping[str, object], renderer: Renderer) -> Example:
+def _traced(line: Mapping[str, object], renderer: Renderer | None) -> Example:
     """A row of finished traces, rendered for the teacher again."""
-    prompt, ids = line["prompt"], line["completion_ids"]
+    prompt, ids = line["prompt"], line["completion_ids"] or []
     if not isinstance(prompt, str | list) or not isinstance(ids, list):
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: row {line.get('id')!r} is none that a traces stage wrote")
     row = Row(str(line["id"]), prompt, str(line["completion"]), None, f"train.jsonl id {line['id']}")
-    return Example(row, renderer.prompt_ids(prompt), ids, str(line["completion"]))
+    return Example(row, renderer.prompt_ids(prompt) if renderer else [], ids, str(line["completion"]))

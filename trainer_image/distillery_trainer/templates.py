@@ -26,9 +26,9 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return str(tokenizer.get_chat_template()) if tokenizer.chat_template else None
 
 
-def choose_template(choice: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str | None:
+def choose_template(choice: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase | None) -> str | None:
     """The template that renders the student's prompts and is published (data.chatTemplate); None is plain text."""
-    own, other = template_of(student), template_of(teacher)
+    own, other = template_of(student), template_of(teacher) if teacher else None
     chosen = {"auto": own or other, "student": own, "teacher": other, "none": None}[choice]
     if chosen is None and choice in ("student", "teacher"):
         raise StageError(reasons.BAD_INPUT, f"data.chatTemplate: {choice!r}, but the {choice} has no chat template; set it to auto or none")

@@ -77,7 +77,8 @@ def run(context: StageContext) -> Outcome:
         remedy = "lower training.microBatchSize (the result stays the same) or training.maxSequenceLength, or use student.lora"
         raise StageError(reasons.DOES_NOT_FIT, f"training: {text}: {remedy} ({str(error)[:200]})") from error
     folder = context.new_folder("output")
-    setup.student.save(folder / "model", int(lineage["endOfTurn"][-1]))
+    end = lineage["endOfTurn"] or setup.student.renderer.end
+    setup.student.save(folder / "model", int(end[-1]))
     write_lines(folder / "log.jsonl", history)
     return _outcome(folder, setup, history, threads)
 

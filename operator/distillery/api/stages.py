@@ -64,7 +64,7 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "export": (TRACES, TRAIN),
 }
 _SOURCES: Mapping[str, tuple[str, ...]] = {
-    "traces": ("teacher", "train", "evaluation"),
+    "traces": ("teacher", "tokenizer", "train", "evaluation"),
     "curate": ("student",),
     "train": ("student", "teacher"),
 }
@@ -118,7 +118,7 @@ def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
 def stage_hashes(spec: DistillationJobSpec, digests: Mapping[str, str], owner: str) -> dict[str, str]:
     """The hash of every stage after preflight.
 
-    `digests` holds the sha256 of each input that the spec names (teacher, traces, student, train, evaluation); `owner` is the job's
+    `digests` holds the sha256 of each input that the spec names (teacher, tokenizer, traces, student, train, evaluation); `owner` is the job's
     namespace/name/uid, since each job publishes its own folder. A stage's hash covers its part of the spec without default values,
     the digests of its sources, the hashes of the stages it reads, and its format number. KeyError if a digest is missing.
     """
@@ -138,6 +138,9 @@ def _has_source(spec: DistillationJobSpec, kind: str, name: str) -> bool:
         return spec.student.model is not None
     if name == "evaluation":
         return spec.data.evaluation is not None
+    if name == "tokenizer":
+        # decides the token ids of the traces; without one they are text
+        return spec.teacher.endpoint is not None and spec.teacher.endpoint.tokenizer is not None
     if name == "teacher" and kind == TRAIN:
         return spec.student.from_teacher is not None
     return True

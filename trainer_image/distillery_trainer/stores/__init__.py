@@ -68,6 +68,7 @@ class Store(Source, Protocol):
 ROLES: Mapping[str, tuple[str, str]] = {
     "output": ("OUTPUT_", "spec.output"),
     "teacher": ("TEACHER_", "spec.teacher.model"),
+    "tokenizer": ("TEACHER_", "spec.teacher.endpoint.tokenizer"),
     "traces": ("TEACHER_", "spec.teacher.traces"),
     "student": ("STUDENT_", "spec.student.model"),
     "train": ("TRAIN_", "spec.data.train"),

@@ -1,0 +1,123 @@
+"""The traces stage with a teacher behind an API, run as its pods run it, against a gateway on a loopback port."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.trainer import tiny
+from tests.unit.trainer.gateway import COST, FakeGateway, chat, prompt_of, serving
+from tests.unit.trainer.pipeline import HASHES, finished
+
+WORDS = ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven", "brown", "France", "quick", "jumps")
+PROMPTS = [{"id": word, "prompt": f"say {word}", "answer": word} for word in WORDS]
+
+
+def told(body: dict[str, Any], attempt: int) -> Any:
+    """The teacher repeats the word, as often as it is asked to."""
+    text = f"{prompt_of(body).split()[1]} it is"
+    return chat(*([text] * body.get("n", 1)))
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    """A gateway whose teacher does as it is told."""
+    with serving(FakeGateway(told)) as running:
+        yield running
+
+
+def spec(root: Path, rows: list[dict[str, Any]] | None = None, endpoint: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A job whose teacher is an endpoint."""
+    held = [{"id": f"h-{word}", "prompt": f"tell {word}", "completion": f"{word} it is", "answer": word} for word in WORDS[:4]]
+    return {
+        "teacher": {"endpoint": {"teacher": "gpt-x", **(endpoint or {})}},
+        "budgetRef": {"name": "team"},
+        "governance": {"declaredUse": {"purpose": "internal", "competes": False}},
+        "student": {"model": {"uri": f"file://{root}/student"}},
+        "data": {
+            "train": {"uri": tiny.lines(root / "train.jsonl", rows or PROMPTS)},
+            "evaluation": {
+                "uri": tiny.lines(root / "heldout.jsonl", held),
+                "format": "promptCompletion",
+                "answer": {"field": "answer", "extract": r"^(\w+)"},
+            },
+        },
+        "training": {"globalBatchSize": 4, "maxSequenceLength": 64, "maxSteps": 12, "learningRate": "0.01"},
+        "evaluation": {"generation": {"maxNewTokens": 6, "batchSize": 4}},
+        "output": {"uri": f"file://{root}/out"},
+        **more,
+    }
+
+
+def execute(root: Path, gateway: FakeGateway, kind: str, job: dict[str, Any], **environment: str) -> tuple[int, tiny.Place]:
+    """One stage in a pod of its own; exit code and place."""
+    place = tiny.Place(root, job)
+    (root / "token").write_text("a-token\n")
+    place.environment |= {
+        "DISTILLERY_GATEWAY_URL": gateway.url,
+        "DISTILLERY_TOKEN_FILE": str(root / "token"),
+        "DISTILLERY_WORK": str(root / f"work-{environment.get('JOB_COMPLETION_INDEX', '0')}"),
+        **environment,
+    }
+    return place.execute(kind, HASHES.get(kind, "e" * 64), {k: v for k, v in HASHES.items() if k != kind}), place
+
+
+def lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    """A JSONL file."""
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def test_the_teacher_completes_training_rows_and_answers_held_out_ones(tmp_path: Path, gateway: FakeGateway) -> None:
+    code, place = execute(tmp_path, gateway, "traces", spec(tmp_path))
+    assert code == 0, place.result().message
+    manifest, files = finished(tmp_path, "traces")
+    train, held = lines(files, "train.jsonl"), lines(files, "heldout.jsonl")
+    assert [(row["id"], row["completion"], row["completion_ids"], row["signal"]) for row in train] == [
+        (word, f"{word} it is", None, None) for word in WORDS
+    ]
+    assert [row["teacher_answer"] for row in held] == [f"{word} it is" for word in WORDS[:4]]
+    assert lines(files, "dropped.jsonl") == []
+    assert set(gateway.tokens) == {"Bearer a-token"}
+    asked = {prompt_of(body): body for body in gateway.asked}
+    messages = [{"role": "user", "content": "say fox"}]
+    assert asked["say fox"] == {"model": "gpt-x", "messages": messages, "max_completion_tokens": 512, "temperature": 0.0}
+    assert asked["tell fox"]["max_completion_tokens"] == 6
+    usage = manifest.lineage["usage"]
+    assert (usage["requests"], usage["cacheHits"], usage["cost"]) == (16, 0, "0.024")
+    assert COST * 16 == 24_000_000
+    teacher = manifest.lineage["teacher"]
+    assert (teacher["kind"], teacher["name"], teacher["baseURL"]) == ("endpoint", "gpt-x", "https://api.example.com/v1")
+    assert (teacher["returnedModels"], teacher["terms"]) == (["gpt-x-2026-01-01-b"], ["example-2026", "llama-3.3"])
+    assert (teacher["verdict"], teacher["approval"], teacher["prices"]) == ("permit", "LEGAL-7", "d" * 64)
+    assert "16 answers bought for $0.024" in manifest.result.message
+
+
+def test_every_later_stage_works_on_text(tmp_path: Path, gateway: FakeGateway) -> None:
+    """Preflight first; then the student learns from the text and is compared with the teacher's own answers."""
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    job = spec(tmp_path)
+    code, place = execute(tmp_path, gateway, "preflight", job)
+    assert code == 0, place.result().message
+    metrics = {metric.name: metric.value for metric in place.result().metrics}
+    assert metrics["requests"] == "16"
+    assert int(metrics["longestPromptBytes"]) == len("say France")
+    for kind in ("traces", "curate", "train", "evaluate"):
+        code, place = execute(tmp_path, gateway, kind, job)
+        assert code == 0, (kind, place.result().message)
+    result = place.result()
+    assert execute(tmp_path, gateway, "publish", job)[0] == 0, place.result().message
+    rows = {row.metric: row for row in (result.evaluation or pytest.fail("no table")).results}
+    assert list(rows) == ["exactMatch", "labelAccuracy", "retention", "perplexity"]
+    assert rows["labelAccuracy"].teacher == "1"
+    assert rows["perplexity"].teacher is None
+    assert len(gateway.bought) == len(gateway.asked) == 16
+    card = (tmp_path / "out/team/job/uid-1/README.md").read_text()
+    assert "# Llama-job" in card
+    assert "**Built with Llama**" in card
+    assert "`example-2026`, `llama-3.3`, 1.b.i (https://example.com/terms)" in card
+    assert "The teacher was asked 16 times for $0.024." in card
+    assert "| teacher | `gpt-x-2026-01-01` at https://api.example.com/v1 |" in card
+    assert "teacher's sha256" not in card

@@ -1,0 +1,163 @@
+"""The answers of all shards become what later stages read: train.jsonl, heldout.jsonl, dropped.jsonl, teacher/, and the lineage."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distillery.api import reasons
+from distillery.api.money import usd
+from distillery.api.result import StageResult
+from distillery.api.usage import TeacherInfo
+from distillery_trainer.errors import StageError
+from distillery_trainer.examples import Example, fitting, write_lines
+from distillery_trainer.stage import Outcome, StageContext
+
+from .answers import CUT, UNANSWERED, Answered, Choice
+from .asks import Ask
+from .selection import Selection
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything that the shards found out."""
+
+    context: StageContext
+    selection: Selection
+    asks: Sequence[Ask]
+    answers: Mapping[int, Answered]
+    info: TeacherInfo
+    shards: int
+
+    def outcome(self) -> Outcome:
+        """The files of the stage, and what it says of them."""
+        train, held = self._train(), self._held()
+        for name, left in (("training", train), ("held-out", held)):
+            if not left:
+                raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {self.selection.dropped.told()}")
+        folder = self.context.new_folder("output")
+        write_lines(folder / "train.jsonl", (example.wire() for example in train))
+        write_lines(folder / "heldout.jsonl", (example.wire() for example in held))
+        write_lines(folder / "dropped.jsonl", self.selection.dropped.lines)
+        self._save_tokenizer(folder / "teacher")
+        usage, dropped = usage_of(self.answers.values()), len(self.selection.dropped.lines)
+        metrics = {
+            "trainRows": float(len(train)),
+            "heldOutRows": float(len(held)),
+            "droppedRows": float(dropped),
+            "requests": float(usage["requests"]),
+            "cacheHits": float(usage["cacheHits"]),
+        }
+        counts = {"train": len(train), "heldOut": len(held), "dropped": dropped}
+        told = f"{len(train)} training and {len(held)} held-out rows; {usage['requests']} answers bought for ${usage['cost']}"
+        told += f", {usage['cacheHits']} were there" if usage["cacheHits"] else ""
+        told += f"; dropped: {self.selection.dropped.told()}" if dropped else ""
+        return Outcome(folder, StageResult(message=told[:1024]), self._lineage(usage), metrics, counts)
+
+    def _train(self) -> list[Example]:
+        """Rows that brought a completion, and those that the teacher completed: one for each sample."""
+        asked, made = {ask.row.id: ask for ask in self.asks if not ask.held_out}, []
+        for example in self.selection.train:
+            ask = asked.get(example.row.id)
+            if ask is None:
+                made.append(example)
+                continue
+            for sample, choice in enumerate(self._choices(ask)):
+                named = replace(example, row=replace(example.row, id=ask.row_id(sample)))
+                if choice.problem:
+                    self.selection.dropped.add(named.row, "train", choice.problem, choice.detail)
+                else:
+                    named.completion, named.reasoning = choice.text, choice.reasoning
+                    named.completion_ids = self._ids(choice.text)
+                    made.append(named)
+        if self.selection.renderer is None:
+            return made
+        spec = self.context.job.spec
+        return fitting(made, "train", spec.training.max_sequence_length, spec.data.overflow, self.selection.dropped)
+
+    def _held(self) -> list[Example]:
+        """Held-out rows with the teacher's answer, which is the reference too where the row brought none."""
+        asked, made = {ask.row.id: ask for ask in self.asks if ask.held_out}, []
+        for example in self.selection.held:
+            choice = self._choices(asked[example.row.id])[0]
+            if choice.problem and (choice.problem != CUT or example.row.completion is None):
+                self.selection.dropped.add(example.row, "heldout", choice.problem, choice.detail)
+                continue
+            example.teacher_answer = choice.text
+            if example.row.completion is None:
+                example.completion, example.completion_ids = choice.text, self._ids(choice.text)
+            made.append(example)
+        return made
+
+    def _choices(self, ask: Ask) -> tuple[Choice, ...]:
+        answer = self.answers.get(ask.at)
+        return answer.choices if answer else (Choice("", None, UNANSWERED),) * ask.samples
+
+    def _ids(self, text: str) -> list[int]:
+        renderer = self.selection.renderer
+        return renderer.completion_ids(text) if renderer else []
+
+    def _save_tokenizer(self, folder: Path) -> None:
+        """The teacher's tokenizer where the job names one, with the model's configuration if that lies beside it."""
+        renderer, files = self.selection.renderer, self.selection.tokenizer
+        if renderer is None or files is None:
+            return
+        renderer.tokenizer.save_pretrained(folder)
+        if (files.folder / "config.json").is_file():
+            shutil.copyfile(files.folder / "config.json", folder / "config.json")
+
+    def _lineage(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        spec, renderer = self.context.job.spec, self.selection.renderer
+        evaluation = spec.data.evaluation
+        shards = [
+            {"shard": shard, **usage_of(answer for answer in self.answers.values() if answer.at % self.shards == shard)}
+            for shard in range(self.shards)
+        ]
+        return {
+            "teacher": teacher_lineage(self.info, self.answers.values()),
+            "usage": {**usage, "shards": shards},
+            "dropped": dict(Counter(line["reason"] for line in self.selection.dropped.lines)),
+            "signal": None,
+            "answer": evaluation.answer.wire() if evaluation and evaluation.answer else None,
+            "endOfTurn": list(renderer.end) if renderer else None,
+            "format": spec.data.train.format if spec.data.train else None,
+            "chatTemplate": renderer.template if renderer else None,
+        }
+
+
+def usage_of(answers: Iterable[Answered]) -> dict[str, Any]:
+    """What some answers were: bought or there already, at which cost, from which models, under which terms."""
+    given = list(answers)
+    return {
+        "answers": len(given),
+        "requests": sum(answer.bought for answer in given),
+        "cacheHits": sum(not answer.bought for answer in given),
+        "cost": usd(sum(answer.cost for answer in given)),
+        "models": sorted({answer.model for answer in given if answer.model}),
+        "terms": sorted({term for answer in given for term in answer.terms}),
+    }
+
+
+def teacher_lineage(info: TeacherInfo, answers: Iterable[Answered]) -> dict[str, Any]:
+    """Who taught, under which terms: what the gateway says, and what the answers say of themselves."""
+    teacher, policy = info.teacher, info.policy
+    return {
+        "kind": "endpoint",
+        "name": teacher.name,
+        "budget": info.budget,
+        "baseURL": teacher.base_url,
+        "model": teacher.model,
+        "returnedModels": usage_of(answers)["models"],
+        "terms": list(policy.terms),
+        "verdict": policy.verdict,
+        "clause": policy.clause,
+        "url": policy.url,
+        "obligations": [obligation.wire() for obligation in policy.obligations],
+        "catalogue": policy.catalogue,
+        "approval": policy.approval,
+        "prices": info.prices,
+    }
