@@ -1,7 +1,6 @@
 """The exact ledger of teacher budgets: double entry, one writer, nothing granted that does not fit."""
 
-from .ledger import Ledger
-from .types import (
+from .contract import (
     Account,
     Answer,
     Fenced,
@@ -21,6 +20,7 @@ from .types import (
     Unavailable,
     WindowUse,
 )
+from .ledger import Ledger
 from .windows import accounts_of, ends, hold_id
 
 __all__ = [

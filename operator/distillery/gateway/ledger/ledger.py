@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
 
-from .types import (
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from . import committing, database, reading
+from .contract import (
     Account,
     Answer,
     Granted,
@@ -16,92 +25,141 @@ from .types import (
     Settled,
     StoredAnswer,
     Swept,
+    Unavailable,
     WindowUse,
-)  # fmt: skip
+)
+from .resolving import Doubt, Release, Settle
+from .spending import GiveBack, Place, Reserve
+from .upkeep import MarkHit, Moved, Sweep
+from .writer import Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Ledger:
     """One gateway's door to the ledger. Every method may raise Unavailable, Fenced or (those that book) ReadOnly."""
 
+    def __init__(self, committer: committing.Committer, engines: tuple[Engine, Engine]) -> None:
+        self._committer, self._engines = committer, engines
+        self._writer = Writer(committer)
+        self._readers = ThreadPoolExecutor(2, "ledger-reader")
+
     @classmethod
     async def open(cls, url: str, at: datetime) -> Ledger:
         """Open `sqlite:///path` or `postgresql://…`, migrate it, fence an older writer, put what it left dispatched in doubt."""
-        raise NotImplementedError
+        engines = database.connect(url), database.connect(url, reading=True)
+        try:
+            return cls(await asyncio.to_thread(committing.opened, engines[0], at), engines)
+        except DBAPIError as error:
+            raise Unavailable(f"the ledger's database does not answer: {error.orig}") from error
 
     async def close(self) -> None:
-        """Commit what is queued and close."""
-        raise NotImplementedError
+        """Commit what is queued and close. Holds without an outcome are in doubt when the ledger is opened next."""
+        await asyncio.to_thread(self._writer.close)
+        self._readers.shutdown()
+        for engine in self._engines:
+            engine.dispose()
 
     @property
     def read_only(self) -> str | None:
         """Why nothing is granted, as of the last look (each booking and sweep looks); None if it is."""
-        raise NotImplementedError
+        return self._committer.read_only
 
     @property
     def fenced(self) -> bool:
         """Whether another gateway took over: end the process."""
-        raise NotImplementedError
+        return self._writer.fenced is not None
 
     async def reserve(self, job: JobRef, accounts: tuple[Account, ...], need: Need, at: datetime) -> Granted:
         """Set a pilot or tranche aside for a job and note a sign of life. Raises Refusal if not even `need.smallest` fits."""
-        raise NotImplementedError
+        granted: Granted = await self._writer.submit(Reserve(job, accounts, need, at))
+        return granted
 
     async def give_back(self, job: JobRef, at: datetime) -> None:
         """End the job's reservation; requests under way keep their holds. Idempotent."""
-        raise NotImplementedError
+        await self._writer.submit(GiveBack(job, at))
 
     async def hold(self, hold: Hold) -> None:
-        """Hold a request's worst case, from the reservation or the windows. Raises Refusal: do not send."""
-        raise NotImplementedError
+        """Hold a request's worst case, from the reservation or the windows. Raises Refusal: do not send.
+
+        If the caller is cancelled meanwhile, the hold is released: a caller that sees CancelledError must not have sent.
+        """
+        placed = self._writer.submit(Place(hold))
+        try:
+            await placed
+        except asyncio.CancelledError:
+            self._writer.follow(Release(hold.id, hold.at, "the caller left before the request was sent"))
+            raise
 
     async def settle(self, hold_id: str, amount: int, tokens_in: int, tokens_out: int, at: datetime, answer: Answer | None) -> Settled:
-        """Book what was billed and store the answer, in one transaction. Also for a hold in doubt. Raises HoldResolved."""
-        raise NotImplementedError
+        """Book what was billed and store the answer, in one transaction. Also for a hold in doubt. Raises HoldResolved.
+
+        After Unavailable the ledger goes on trying by itself, as for release and doubt: do not ask again.
+        """
+        packed = b"" if answer is None else zlib.compress(answer.body, 1)
+        settled: Settled = await self._writer.submit(Settle(hold_id, amount, tokens_in, tokens_out, at, answer, packed))
+        return settled
 
     async def release(self, hold_id: str, at: datetime, why: str) -> None:
         """The request was provably not billed. Not for a hold in doubt. Raises HoldResolved."""
-        raise NotImplementedError
+        await self._writer.submit(Release(hold_id, at, why))
 
     async def doubt(self, hold_id: str, at: datetime, why: str) -> None:
         """The outcome is unknown: keep the worst case booked. Raises HoldResolved."""
-        raise NotImplementedError
+        await self._writer.submit(Doubt(hold_id, at, why))
 
     async def sweep(self, at: datetime) -> Swept:
         """Every 15 s: sign of life of this gateway; idle reservations lapse; holds of dead replicas go in doubt (Postgres)."""
-        raise NotImplementedError
+        swept: Swept = await self._writer.submit(Sweep(at))
+        return swept
 
     async def answer(self, key: str) -> StoredAnswer | None:
         """A bought answer."""
-        raise NotImplementedError
+        return await self._read(reading.answer, key)
 
-    async def mark_hit(self, job: JobRef, saved: int, at: datetime) -> None:
+    async def mark_hit(self, job: JobRef, saved: int) -> None:
         """Count a cache hit that would have cost `saved`."""
-        raise NotImplementedError
+        await self._writer.submit(MarkHit(job, saved))
 
     async def unmoved(self, limit: int) -> list[StoredAnswer]:
         """The oldest answers whose body is in the database."""
-        raise NotImplementedError
+        return await self._read(reading.unmoved, limit)
 
     async def moved(self, key: str, location: str) -> None:
         """The body lies in the object store now: forget it here."""
-        raise NotImplementedError
+        await self._writer.submit(Moved(key, location))
 
     async def usage(self, job: JobRef) -> JobUsage:
         """What a job has asked and paid; zeros for an unknown one."""
-        raise NotImplementedError
+        return await self._read(reading.usage, job)
 
     async def windows(self, accounts: tuple[Account, ...]) -> list[WindowUse]:
         """Balances of the given accounts, in their order."""
-        raise NotImplementedError
+        return await self._read(reading.windows, accounts)
 
     async def saved(self, budget: str) -> int:
         """What the cache saved all jobs of a budget."""
-        raise NotImplementedError
+        return await self._read(reading.saved, budget)
 
     async def head(self) -> Head:
         """The end of the chain."""
-        raise NotImplementedError
+        return await self._read(reading.head)
 
     async def entries(self, after: int, limit: int) -> list[str]:
         """JSON lines of the chain with sequence > after, at most `limit`."""
-        raise NotImplementedError
+        return await self._read(_lines, after, limit)
+
+    async def _read(self, question: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def asked() -> T:
+            with self._engines[1].connect() as connection:
+                return question(connection, *args, **kwargs)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, asked)
+        except DBAPIError as error:
+            raise Unavailable(f"the ledger's database does not answer: {error.orig}") from error
+
+
+def _lines(connection: Connection, after: int, limit: int) -> list[str]:
+    return [entry.line() for entry in reading.entries(connection, after, limit)]

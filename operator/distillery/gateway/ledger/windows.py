@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from .types import Account, Unit, WindowName
+from .contract import Account, Unit, WindowName
 
 WINDOWS: tuple[WindowName, ...] = ("perJob", "daily", "monthly", "total")
 

@@ -11,6 +11,9 @@ Unit = Literal["USD", "tokens"]
 #: dispatched: sent or about to be. inDoubt: the outcome is unknown, counted at its worst case until someone knows it.
 HoldState = Literal["dispatched", "settled", "released", "inDoubt"]
 
+#: Largest amount of one request: 4.5 million dollars in nano-dollars.
+LARGEST = 2**52
+
 
 class LedgerError(Exception):
     """The ledger did not do what was asked; nothing was booked."""
@@ -41,6 +44,13 @@ class Unavailable(LedgerError):
 
 class HoldResolved(LedgerError):
     """The hold has its outcome already, or was never made."""
+
+
+def countable(name: str, **amounts: int) -> None:
+    """Raise ValueError unless all are amounts that sums of cannot overflow: of a teacher's answer they may be anything."""
+    for field, amount in amounts.items():
+        if not isinstance(amount, int) or not 0 <= amount <= LARGEST:
+            raise ValueError(f"{name}: {field} {amount!r} is no amount: give a whole number from 0 to {LARGEST}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,10 @@ class Hold:
     at: datetime
     terms: str
     prices: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no amount."""
+        countable(f"hold {self.id}", amount=self.amount, tokens=self.tokens)
 
     @property
     def job(self) -> JobRef:

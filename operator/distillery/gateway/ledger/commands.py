@@ -1,0 +1,139 @@
+"""`distillery-gateway ledger …`: what a person does to the ledger beside the gateway. Safe while it runs: every command takes its turn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from distillery.api.money import NANO
+
+from . import database, reading, verify
+from .backup import backup, restore
+from .committing import Committer
+from .contract import LedgerError
+from .operation import Operation
+from .upkeep import Accept, Acknowledge, Adjust, SetClock
+from .windows import accounts_of
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; the exit status."""
+    given = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except (LedgerError, DBAPIError, OSError, ValueError) as error:
+        sys.stderr.write(f"distillery-gateway ledger: {error}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="distillery-gateway ledger", description="Looks after the ledger of teacher budgets.")
+    commands = parser.add_subparsers(required=True)
+    export = _command(commands.add_parser("export", help="write the chain of entries as JSON lines"), _export)
+    export.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="only entries after this one")
+    export.add_argument("--to", type=Path, help="file; standard output if absent")
+    check = commands.add_parser("verify", help="check chain, rules and balances of a ledger or an export")
+    check.set_defaults(command=_verify)
+    check.add_argument("--database", help="URL of the ledger")
+    check.add_argument("--export", type=Path, help="file of `export`, from the first entry on")
+    copy = _command(commands.add_parser("backup", help="write a consistent copy"), _backup)
+    copy.add_argument("--to", type=Path, required=True, help="file; must not exist")
+    back = _command(commands.add_parser("restore", help="make a ledger of a copy; it grants nothing until accepted"), _restore)
+    back.add_argument("--from", dest="source", type=Path, required=True, help="file of `backup`")
+    accept = _command(commands.add_parser("accept", help="let a restored ledger grant again; book what it does not know of"), _accept)
+    accept.add_argument("--why", required=True, help="goes into the chain")
+    accept.add_argument("--spent", action="append", default=[], metavar="NAMESPACE/BUDGET=DOLLARS[,TOKENS]", help="book as paid today")
+    accept.add_argument("--overrun", action="append", default=[], metavar="NAMESPACE/BUDGET", help="count its overruns as paid")
+    accept.add_argument("--clock", action="store_true", help="the clock once ran ahead: book in today's windows again")
+    return parser
+
+
+def _command(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser.add_argument("--database", required=True, metavar="URL", help="sqlite:////path/to/file or postgresql://…")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _export(given: argparse.Namespace) -> int:
+    with database.connect(given.database, reading=True).connect() as connection:
+        target = given.to.open("w", encoding="utf-8") if given.to else sys.stdout
+        try:
+            for entry in reading.entries(connection, given.after):
+                target.write(entry.line() + "\n")
+        finally:
+            if given.to:
+                target.close()
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    if (given.database is None) == (given.export is None):
+        raise LedgerError("verify: give either --database or --export")
+    if given.export is not None:
+        with given.export.open(encoding="utf-8") as lines:
+            replay = verify.exported(lines)
+    else:
+        engine = database.connect(given.database, reading=True)
+        with engine.connect().execution_options(**_one_snapshot(engine)) as connection:
+            replay = verify.stored(connection)
+    for fault in replay.faults:
+        sys.stderr.write(fault + "\n")
+    _say(entries=replay.sequence, head=replay.digest, accounts=len(replay.accounts), openHolds=len(replay.holds), faults=len(replay.faults))
+    return 1 if replay.faults else 0
+
+
+def _one_snapshot(engine: Engine) -> dict[str, str]:
+    """SQLite's transaction sees one state anyway."""
+    return {} if database.exclusive(engine) else {"isolation_level": "REPEATABLE READ"}
+
+
+def _backup(given: argparse.Namespace) -> int:
+    head = backup(database.connect(given.database), given.to, datetime.now(UTC))
+    _say(backup=str(given.to), entries=head.sequence, head=head.digest)
+    return 0
+
+
+def _restore(given: argparse.Namespace) -> int:
+    head = restore(given.source, given.database, datetime.now(UTC))
+    _say(restored=str(given.source), entries=head.sequence, head=head.digest, readOnly=True)
+    return 0
+
+
+def _accept(given: argparse.Namespace) -> int:
+    at = datetime.now(UTC)
+    operations: list[Operation] = [Accept(at, given.why)]
+    if given.clock:
+        operations.append(SetClock(at, given.why))
+    operations += [_adjustment(spent, at, given.why) for spent in given.spent]
+    operations += [Acknowledge(budget, at, given.why) for budget in given.overrun]
+    for outcome in Committer(database.connect(given.database), 0).commit(operations):
+        if isinstance(outcome, LedgerError):
+            raise outcome
+    _say(accepted=True, adjustments=len(given.spent), acknowledged=len(given.overrun))
+    return 0
+
+
+def _adjustment(spent: str, at: datetime, why: str) -> Adjust:
+    budget, _, amounts = spent.partition("=")
+    dollars, _, tokens = amounts.partition(",")
+    try:
+        nano, count = Decimal(dollars) * NANO, int(tokens or 0)
+    except (InvalidOperation, ValueError) as error:
+        raise LedgerError(f"--spent {spent}: give NAMESPACE/BUDGET=DOLLARS or NAMESPACE/BUDGET=DOLLARS,TOKENS") from error
+    if budget.count("/") != 1 or nano != int(nano) or nano < 0 or count < 0:
+        raise LedgerError(f"--spent {spent}: give NAMESPACE/BUDGET=DOLLARS with at most 9 digits after the point, not below 0")
+    accounts = tuple(account for account in accounts_of(budget, "", {}, {}, at) if account.window != "perJob")
+    return Adjust(accounts, int(nano), count, at, why)
+
+
+def _say(**facts: object) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")

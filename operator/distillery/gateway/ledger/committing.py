@@ -1,0 +1,59 @@
+"""A batch of operations in one transaction: all that were not refused are on disk when `commit` returns, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Engine, insert, update
+
+from . import database, loading, saving, schema
+from .contract import Fenced, LedgerError, ReadOnly
+from .migrations import migrate
+from .operation import Operation, Wanted
+from .rows import stamp
+from .upkeep import Accept, Sweep
+
+
+class Committer:
+    """The writing end of a ledger. `writer` is the number under which this gateway holds; 0 for a person's decision beside it."""
+
+    def __init__(self, engine: Engine, writer: int) -> None:
+        self._engine, self._writer = engine, writer
+        self._exclusive = database.exclusive(engine)
+        self.read_only: str | None = None
+        """As the last transaction saw it."""
+
+    def commit(self, operations: Sequence[Operation]) -> list[object]:
+        """What each returned, or the LedgerError that it raised. Raises Fenced, or the database's error: then nothing is committed."""
+        wanted = Wanted()
+        for operation in operations:
+            operation.wants(wanted)
+        with self._engine.begin() as connection:
+            head = loading.head(connection)
+            if self._exclusive and self._writer and head.epoch != self._writer:
+                raise Fenced(f"gateway {head.epoch} has opened this ledger after gateway {self._writer}: end this process")
+            book = loading.load(connection, head, self._writer, wanted, exclusive=self._exclusive)
+            outcomes: list[object] = []
+            for operation in operations:
+                try:
+                    if head.read_only is not None and not isinstance(operation, Accept):
+                        raise ReadOnly(head.read_only)
+                    outcomes.append(operation.apply(book))
+                except LedgerError as error:
+                    outcomes.append(error)
+            saving.save(connection, book)
+        self.read_only = head.read_only
+        return outcomes
+
+
+def opened(engine: Engine, at: datetime) -> Committer:
+    """Migrate, become the newest writer (on SQLite the older one is fenced by it) and put in doubt what dead ones left."""
+    with engine.begin() as connection:
+        migrate(connection, at)
+        epoch = loading.head(connection).epoch + 1
+        connection.execute(update(schema.head).values(epoch=epoch))
+        connection.execute(insert(schema.writers), {"id": epoch, "opened_at": stamp(at), "seen_at": stamp(at)})
+    committer = Committer(engine, epoch)
+    committer.commit([Sweep(at)])
+    return committer

@@ -1,0 +1,49 @@
+"""Connections: SQLite as durable as it can be, or Postgres; the same SQL for both."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+#: A writer of Postgres that hangs or is cut off must not hold the head row for long.
+_POSTGRES = "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c statement_timeout=30s"
+
+
+def connect(url: str, *, reading: bool = False) -> Engine:
+    """Of `sqlite:///path` or `postgresql://…`. Transactions of SQLite take the write lock at once, unless they only read."""
+    parsed, size = make_url(url), 2 if reading else 1
+    if parsed.get_backend_name() == "postgresql":
+        parsed, options = parsed.set(drivername="postgresql+psycopg"), {"options": _POSTGRES}
+        return create_engine(parsed, pool_size=size, max_overflow=0, pool_pre_ping=reading, connect_args=options)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise ValueError(f"ledger database {parsed.render_as_string()}: give sqlite:////path/to/file or postgresql://user@host/database")
+    engine = create_engine(parsed, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False, "timeout": 5})
+    event.listen(engine, "connect", _prepare_reader if reading else _prepare_writer)
+    event.listen(engine, "begin", _begin if reading else _begin_immediate)
+    return engine
+
+
+def exclusive(engine: Engine) -> bool:
+    """Whether one gateway at a time may write: SQLite, whose file has one owner. On Postgres replicas take turns by row locks."""
+    return engine.dialect.name == "sqlite"
+
+
+def _prepare_writer(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # transactions are begun by us, not by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_reader(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,41 @@
+"""What can be asked of the ledger: each operation says which rows it reads, and changes them in memory.
+
+An operation that raises leaves the book in order (a refusal may have given back a reservation), so the others of its batch go on.
+Applied twice, as after a commit whose outcome was unknown, each has the effect of once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from .book import Book
+from .contract import Account, JobRef
+
+
+@dataclass(slots=True)
+class Wanted:
+    """Rows that a batch reads."""
+
+    accounts: list[Account] = field(default_factory=list)
+    jobs: set[JobRef] = field(default_factory=set)
+    holds: set[str] = field(default_factory=set)
+    answers: set[str] = field(default_factory=set)
+    idle_before: datetime | None = None
+    dead_before: datetime | None = None
+    overruns: set[str] = field(default_factory=set)
+    """Budgets whose accounts with an overrun are read."""
+
+
+class Operation(Protocol):
+    """One thing to do in a transaction."""
+
+    def wants(self, wanted: Wanted) -> None:
+        """Name the rows that `apply` reads."""
+
+    def apply(self, book: Book) -> object:
+        """Do it, or raise a LedgerError."""
+
+    def afterwards(self) -> Operation | None:
+        """What to do as soon as the database is back when this could not be committed and the caller was told so."""

@@ -1,0 +1,87 @@
+"""Questions to the ledger, answered beside the writer from what is committed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from . import schema
+from .chain import Entry
+from .contract import Account, Head, JobRef, JobUsage, StoredAnswer, WindowUse
+
+_ANSWERS = (
+    select(
+        schema.answers, schema.reservations.c.budget, schema.holds.c.teacher, schema.holds.c.terms,
+        schema.holds.c.billed.label("cost"), schema.holds.c.tokens_in, schema.holds.c.tokens_out,
+    )
+    .join(schema.holds, schema.holds.c.id == schema.answers.c.hold)
+    .join(schema.reservations, schema.reservations.c.id == schema.holds.c.reservation)
+)  # fmt: skip
+_ANSWER = _ANSWERS.where(schema.answers.c.key == bindparam("key"))
+_UNMOVED = _ANSWERS.where(schema.answers.c.location.is_(None)).order_by(schema.answers.c.at).limit(bindparam("most"))
+_USAGE = (
+    select(schema.jobs, func.coalesce(schema.reservations.c.amount, 0).label("reserved"))
+    .outerjoin(schema.reservations, schema.reservations.c.id == schema.jobs.c.reservation)
+    .where(schema.jobs.c.budget == bindparam("budget"), schema.jobs.c.uid == bindparam("uid"))
+)
+_ACCOUNTS = select(schema.accounts).where(
+    schema.accounts.c.budget.in_(bindparam("budgets", expanding=True)), schema.accounts.c.period.in_(bindparam("periods", expanding=True))
+)
+_SAVED = select(func.coalesce(func.sum(schema.jobs.c.saved), 0)).where(schema.jobs.c.budget == bindparam("budget"))
+_ENTRIES = select(schema.entries).where(schema.entries.c.sequence > bindparam("after")).order_by(schema.entries.c.sequence)
+
+
+def answer(connection: Connection, key: str) -> StoredAnswer | None:
+    """A bought answer."""
+    row = connection.execute(_ANSWER, {"key": key}).one_or_none()
+    return None if row is None else _answer(row)
+
+
+def unmoved(connection: Connection, most: int) -> list[StoredAnswer]:
+    """The oldest answers whose body is in the database."""
+    return [_answer(row) for row in connection.execute(_UNMOVED, {"most": most})]
+
+
+def _answer(row: Any) -> StoredAnswer:
+    body = None if row.body is None else zlib.decompress(row.body)
+    return StoredAnswer(**{**row._mapping, "body": body, "at": datetime.fromisoformat(row.at)})
+
+
+def usage(connection: Connection, job: JobRef) -> JobUsage:
+    """What a job has asked and paid."""
+    row = connection.execute(_USAGE, {"budget": job.budget, "uid": job.uid}).one_or_none()
+    if row is None:
+        return JobUsage()
+    return JobUsage(**{name: getattr(row, name) for name in JobUsage.__dataclass_fields__})
+
+
+def windows(connection: Connection, accounts: tuple[Account, ...]) -> list[WindowUse]:
+    """Balances of the accounts, in their order; zeros for one that was never used."""
+    asked = {"budgets": list({account.budget for account in accounts}), "periods": list({account.id for account in accounts})}
+    found = {(row.budget, row.span, row.period, row.unit): row for row in connection.execute(_ACCOUNTS, asked)} if accounts else {}
+    uses = []
+    for account in accounts:
+        row = found.get((account.budget, account.window, account.id, account.unit))
+        balances = (0, 0, 0, 0, 0) if row is None else (row.settled, row.held, row.reserved, row.in_doubt, row.overrun)
+        uses.append(WindowUse(account, *balances))
+    return uses
+
+
+def saved(connection: Connection, budget: str) -> int:
+    """What the cache saved all jobs of a budget. (Postgres sums to a decimal.)"""
+    return int(connection.execute(_SAVED, {"budget": budget}).scalar_one())
+
+
+def head(connection: Connection) -> Head:
+    """The end of the chain."""
+    return Head(*connection.execute(select(schema.head.c.sequence, schema.head.c.digest)).one())
+
+
+def entries(connection: Connection, after: int, most: int | None = None) -> Iterator[Entry]:
+    """Entries with a sequence above `after`, in order, streamed."""
+    for row in connection.execution_options(yield_per=1000).execute(_ENTRIES.limit(most), {"after": after}):
+        yield Entry(*row)

@@ -1,0 +1,157 @@
+"""How holds end: paid, released or in doubt, each once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from . import reserving
+from .book import Book
+from .contract import Answer, HoldResolved, JobRef, Settled, countable
+from .operation import Wanted
+from .rows import AnswerRow, Bucket, HoldRow, JobRow, Move, ReservationRow, stamp
+
+
+def _owner(book: Book, hold: HoldRow) -> tuple[ReservationRow, JobRow]:
+    row = book.reservation(hold.reservation)
+    return row, book.job(JobRef(row.budget, row.uid))
+
+
+def _dispatched(hold: HoldRow) -> None:
+    if hold.state != "dispatched":
+        raise HoldResolved(f"hold {hold.id} is {hold.state} since {hold.resolved_at or hold.at}: a hold ends once")
+
+
+def _returned(row: ReservationRow, source: Bucket, amount: int, tokens: int) -> list[Move]:
+    """Back to the reservation as far as the job needs it, else to the windows."""
+    kept, kept_tokens = reserving.kept(row, amount, tokens)
+    row.amount, row.tokens = row.amount + kept, row.tokens + kept_tokens
+    return [(source, "reserved", kept, kept_tokens), (source, "free", amount - kept, tokens - kept_tokens)]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Book what was billed and store the answer."""
+
+    hold: str
+    amount: int
+    tokens_in: int
+    tokens_out: int
+    at: datetime
+    answer: Answer | None
+    packed: bytes = b""
+    """The answer's body, compressed."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no amount."""
+        countable(f"hold {self.hold}", amount=self.amount, tokens_in=self.tokens_in, tokens_out=self.tokens_out)
+
+    def wants(self, wanted: Wanted) -> None:
+        """The hold, and whether its answer was bought before."""
+        wanted.holds.add(self.hold)
+        if self.answer is not None:
+            wanted.answers.add(self.answer.key)
+
+    def apply(self, book: Book) -> Settled:
+        """Move the bill to settled, what goes beyond the hold to overrun, the rest back."""
+        hold = book.hold(self.hold)
+        tokens = self.tokens_in + self.tokens_out
+        paid, paid_tokens = min(self.amount, hold.amount), min(tokens, hold.tokens)
+        result = Settled(paid, self.amount - paid, tokens - paid_tokens)
+        if hold.state == "settled" and (hold.billed, hold.tokens_in, hold.tokens_out) == (self.amount, self.tokens_in, self.tokens_out):
+            return result
+        if hold.state != "inDoubt":
+            _dispatched(hold)
+        source: Literal["in_doubt", "held"] = "in_doubt" if hold.state == "inDoubt" else "held"
+        row, job = _owner(book, hold)
+        moves: list[Move] = [
+            (source, "settled", paid, paid_tokens),
+            ("free", "overrun", result.overrun, result.overrun_tokens),
+            *_returned(row, source, hold.amount - paid, hold.tokens - paid_tokens),
+        ]
+        if source == "held":
+            job.held -= hold.amount
+        else:
+            job.in_doubt -= hold.amount
+        job.settled, job.overrun = job.settled + paid, job.overrun + result.overrun
+        job.tokens_in, job.tokens_out = job.tokens_in + self.tokens_in, job.tokens_out + self.tokens_out
+        job.answers, job.total, job.squares = job.answers + 1, job.total + self.amount, job.squares + float(self.amount) ** 2
+        hold.state, hold.resolved_at = "settled", stamp(self.at)
+        hold.billed, hold.tokens_in, hold.tokens_out = self.amount, self.tokens_in, self.tokens_out
+        facts = {"hold": hold.id, "job": row.uid, "billed": self.amount, "input": self.tokens_in, "output": self.tokens_out}
+        if self.answer is not None:
+            facts["answer"] = self._store(book, self.answer)
+        book.post("settle", self.at, row.accounts, moves, **facts)
+        return result
+
+    def _store(self, book: Book, answer: Answer) -> str:
+        """The first answer of a key stays: what was handed out once is handed out again."""
+        digest = hashlib.sha256(answer.body).hexdigest()
+        if answer.key not in book.answered:
+            book.answered.add(answer.key)
+            book.answers.append(AnswerRow(answer.key, self.hold, digest, answer.finish, self.packed, stamp(self.at)))
+        return digest
+
+    def afterwards(self) -> Settle:
+        """It was billed, whatever the caller was told."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The request was provably not billed."""
+
+    hold: str
+    at: datetime
+    why: str
+
+    def wants(self, wanted: Wanted) -> None:
+        """The hold."""
+        wanted.holds.add(self.hold)
+
+    def apply(self, book: Book) -> None:
+        """All of it is given back. What is in doubt stays: a doubt is not resolved by the one who had it."""
+        hold = book.hold(self.hold)
+        if hold.state == "released":
+            return
+        _dispatched(hold)
+        row, job = _owner(book, hold)
+        moves = _returned(row, "held", hold.amount, hold.tokens)
+        job.held, job.requests = job.held - hold.amount, job.requests - 1
+        hold.state, hold.resolved_at, hold.why = "released", stamp(self.at), self.why
+        book.post("release", self.at, row.accounts, moves, hold=hold.id, job=row.uid, why=self.why)
+
+    def afterwards(self) -> Release:
+        """Still true."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Nobody knows whether the request was billed."""
+
+    hold: str
+    at: datetime
+    why: str
+
+    def wants(self, wanted: Wanted) -> None:
+        """The hold."""
+        wanted.holds.add(self.hold)
+
+    def apply(self, book: Book) -> None:
+        """The worst case stays booked."""
+        hold = book.hold(self.hold)
+        if hold.state == "inDoubt":
+            return
+        _dispatched(hold)
+        row, job = _owner(book, hold)
+        job.held, job.in_doubt = job.held - hold.amount, job.in_doubt + hold.amount
+        hold.state, hold.why = "inDoubt", self.why
+        moves: list[Move] = [("held", "in_doubt", hold.amount, hold.tokens)]
+        book.post("doubt", self.at, row.accounts, moves, hold=hold.id, job=row.uid, why=self.why)
+
+    def afterwards(self) -> Doubt:
+        """Still true."""
+        return self
