@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from distillery.api.base import API_VERSION, problems
+from distillery.api.budget import TeacherBudgetSpec
 from distillery.api.job import DistillationJobSpec, FrozenJob
 from distillery.api.stages import digest
 
@@ -24,7 +25,7 @@ def load_job(path: Path, root: Path, store: Path) -> FrozenJob:
     A bucket or claim is a folder of that name: an input is looked for below `root`, then below `store`; output goes below `store`.
     The uid is made from the content, so that running the same file again resumes. BadManifest where it cannot be run.
     """
-    manifest = _manifest(path)
+    manifest = _manifest(path, "DistillationJob")
     name = str(manifest.get("metadata", {}).get("name", ""))
     namespace = str(manifest.get("metadata", {}).get("namespace", "local"))
     try:
@@ -39,15 +40,27 @@ def load_job(path: Path, root: Path, store: Path) -> FrozenJob:
         raise BadManifest(f"{path}: " + "; ".join(problems(error, "metadata"))) from error
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def load_budget(path: Path, name: str) -> TeacherBudgetSpec:
+    """The TeacherBudget `name` in the file at `path`. BadManifest where it is another one, or not valid."""
+    manifest = _manifest(path, "TeacherBudget")
+    found = manifest.get("metadata", {}).get("name")
+    if found != name:
+        raise BadManifest(f'{path}: holds TeacherBudget "{found}", but the job\'s spec.budgetRef names "{name}"; give the file of that one')
     try:
-        documents = [d for d in yaml.safe_load_all(path.read_text()) if isinstance(d, dict) and d.get("kind") == "DistillationJob"]
+        return TeacherBudgetSpec.model_validate(manifest.get("spec"))
+    except ValidationError as error:
+        raise BadManifest(f"{path}: " + "; ".join(problems(error, "spec"))) from error
+
+
+def _manifest(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        documents = [d for d in yaml.safe_load_all(path.read_text()) if isinstance(d, dict) and d.get("kind") == kind]
     except OSError as error:
-        raise BadManifest(f"{path}: {error.strerror}; give the path of a DistillationJob manifest") from error
+        raise BadManifest(f"{path}: {error.strerror}; give the path of a {kind} manifest") from error
     except yaml.YAMLError as error:
         raise BadManifest(f"{path}: not YAML: {error}") from error
     if len(documents) != 1:
-        raise BadManifest(f"{path}: holds {len(documents)} DistillationJobs; give a file with exactly one")
+        raise BadManifest(f"{path}: holds {len(documents)} {kind}s; give a file with exactly one")
     if documents[0].get("apiVersion") != API_VERSION:
         raise BadManifest(f"{path}: apiVersion is {documents[0].get('apiVersion')!r}; write {API_VERSION}")
     return documents[0]
