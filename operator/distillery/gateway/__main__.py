@@ -8,7 +8,8 @@ import logging
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 from aiohttp import web
 
@@ -17,26 +18,34 @@ from distillery.cluster.api_server import ApiServer
 from distillery.cluster.session import Session, configuration
 from distillery.health import add_endpoints, serving
 from distillery.metrics import Metrics
+from distillery.terms import Catalogue, parse_catalogue
 
+from .asking import Asking, utc_now
+from .credentials import read_credentials
 from .identity import Identities
+from .ledger import Ledger
+from .options import options
+from .progress import ProgressEndpoint
 from .reports import Reports
-from .server import ProgressEndpoint
+from .server import application
+from .standing import Law
 
 log = logging.getLogger("distillery")
+#: Requests under way may end for so long after SIGTERM; the chart gives the pod more.
+PATIENCE = 25.0
 
 
-def options(arguments: list[str]) -> argparse.Namespace:
-    """The flags, as the chart sets them."""
-    parser = argparse.ArgumentParser(prog="distillery-gateway", description="Takes the progress of stage pods.")
-    add = parser.add_argument
-    add("--operator-service-account", required=True, metavar="NAMESPACE/NAME", help="who may read progress")
-    add("--port", type=int, default=8080, help="of the API, for pods and the operator")
-    add("--health-port", type=int, default=8081, help="of /healthz, /readyz and /metrics")
-    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    found = parser.parse_args(arguments)
-    if found.operator_service_account.count("/") != 1:
-        parser.error(f"--operator-service-account {found.operator_service_account}: give NAMESPACE/NAME")
-    return found
+def law_of(given: argparse.Namespace) -> Law:
+    """What the flags and the files that they name decide."""
+    catalogue = _catalogue(given.terms)
+    if given.terms_override is not None:
+        catalogue = catalogue.overridden(_catalogue(given.terms_override))
+    credentials = read_credentials(given.credentials, given.open_base_urls, time.monotonic)
+    return Law(catalogue, credentials, frozenset(given.shared_cache_namespaces))
+
+
+def _catalogue(path: Path) -> Catalogue:
+    return parse_catalogue(path.read_text(), str(path))
 
 
 async def run(given: argparse.Namespace) -> None:
@@ -44,18 +53,39 @@ async def run(given: argparse.Namespace) -> None:
     stop, metrics = asyncio.Event(), Metrics()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    namespace, name = given.operator_service_account.split("/")
+    operator: tuple[str, str] = tuple(given.operator_service_account.split("/"))
     async with AsyncExitStack() as stack:
         session = Session(await configuration(), metrics)
         stack.push_async_callback(session.close)
-        identities = Identities(ApiServer(session), time.monotonic)
-        endpoint = ProgressEndpoint(identities, Reports(time.monotonic), (namespace, name), metrics)
-        await stack.enter_async_context(serving(endpoint.app(), None, given.port))
+        server = ApiServer(session)
+        identities = Identities(server, time.monotonic)
+        routes = ProgressEndpoint(identities, Reports(time.monotonic), operator, metrics).routes()
+        asking: Asking | None = None
+        if given.ledger:
+            ledger = await Ledger.open(given.ledger, utc_now())
+            asking = Asking.of(identities, server, law_of(given), ledger, operator, time.monotonic, metrics, timeout=given.teacher_timeout)
+            stack.push_async_callback(asking.close, PATIENCE)
+            routes += asking.routes
+        await stack.enter_async_context(serving(application(routes), None, given.port))
         health = web.Application()
         add_endpoints(health, metrics, lambda: None)
         await stack.enter_async_context(serving(health, None, given.health_port))
-        log.info("serving", extra={"port": given.port})
-        await stop.wait()
+        log.info("serving", extra={"port": given.port, "ledger": bool(given.ledger)})
+        await _until(stop, asking)
+
+
+async def _until(stop: asyncio.Event, asking: Asking | None) -> None:
+    """Until it is told to stop; what fails beside the requests ends all, and raises."""
+    stopped = asyncio.create_task(stop.wait())
+    upkeep = None if asking is None else asyncio.create_task(asking.run())
+    await asyncio.wait([stopped] if upkeep is None else [stopped, upkeep], return_when=asyncio.FIRST_COMPLETED)
+    if upkeep is None:
+        return
+    if upkeep.done():
+        upkeep.result()
+    upkeep.cancel()
+    with suppress(asyncio.CancelledError):
+        await upkeep
 
 
 def main() -> None:

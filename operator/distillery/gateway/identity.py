@@ -16,8 +16,11 @@ from distillery.api.base import API_VERSION
 from distillery.cluster import Body, NotFound, controller
 from distillery.settings import GATEWAY_AUDIENCE, STAGE_LABEL
 
+from .errors import Refused
+
 _EXTRA = "authentication.kubernetes.io/"
 _ACCOUNT = "system:serviceaccount:"
+_INDEX = "batch.kubernetes.io/job-completion-index"
 V = TypeVar("V", "StagePod", "Account")
 
 
@@ -37,14 +40,6 @@ class Reviews(Protocol):
         """A DistillationJob. NotFound."""
 
 
-class Refused(Exception):
-    """The caller is not let in: 401 where the token proves nothing, 403 where it proves the wrong thing."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.reason, self.message = status, reason, message
-
-
 @dataclass(frozen=True)
 class StagePod:
     """A running pod of a stage, and the DistillationJob (by uid) that it works for."""
@@ -54,6 +49,10 @@ class StagePod:
     uid: str
     stage: str
     pod: str
+    run: str
+    """The batch Job that the pod belongs to."""
+    shard: str
+    """Its index among the pods of that Job."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,8 @@ class Identities:
             uid=owner["metadata"]["uid"],
             stage=job["metadata"].get("labels", {}).get(STAGE_LABEL, ""),
             pod=account.pod,
+            run=job["metadata"]["name"],
+            shard=pod["metadata"].get("labels", {}).get(_INDEX, "0"),
         )
 
     async def _owner(self, child: Body, version: str, kind: str, get: Callable[[str], Awaitable[Body]]) -> Body:

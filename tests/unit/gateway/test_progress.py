@@ -9,8 +9,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from distillery.api.result import Progress
 from distillery.cluster import NotFound, Unavailable
 from distillery.gateway.identity import Identities
+from distillery.gateway.progress import LIMIT_BYTES, ProgressEndpoint
 from distillery.gateway.reports import JobId, Reports
-from distillery.gateway.server import LIMIT_BYTES, ProgressEndpoint
+from distillery.gateway.server import application
 from distillery.metrics import Metrics
 
 REPORT = {"stage": "train", "percentage": 40, "done": 40, "total": 100, "unit": "steps", "checkpointStep": 30}
@@ -95,7 +96,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def client(api_server: ApiServerDouble, clock: Clock) -> AsyncIterator[TestClient[Any, Any]]:
     endpoint = ProgressEndpoint(Identities(api_server, clock), Reports(clock), ("distillery", "operator"), Metrics())
-    async with TestClient(TestServer(endpoint.app())) as found:
+    async with TestClient(TestServer(application(endpoint.routes()))) as found:
         yield found
 
 
@@ -223,7 +224,7 @@ async def test_a_verdict_is_kept_for_a_minute(client: TestClient[Any, Any], api_
 
 async def test_an_outage_of_the_api_server_is_no_verdict(client: TestClient[Any, Any], api_server: ApiServerDouble) -> None:
     api_server.down = True
-    assert await post(client, "pod") == (503, "Unavailable")
+    assert await post(client, "pod") == (503, "GatewayUnavailable")
     api_server.down = False
     assert (await post(client, "pod"))[0] == 204
 
@@ -245,6 +246,15 @@ def test_reports_expire_and_are_bounded() -> None:
     assert list(reports.of(jobs[2])) == ["train"]
     clock.time += 61
     assert not reports.of(jobs[2])
+
+
+def test_shards_of_a_stage_are_summed_up_and_another_run_begins_anew() -> None:
+    reports, job = Reports(Clock()), JobId("nlp", "arith", "dj-1")
+    reports.put(job, Progress(stage="traces", done=30, total=40, estimated_remaining_seconds=5), "traces-1", "0")
+    reports.put(job, Progress(stage="traces", done=10, total=40, estimated_remaining_seconds=9), "traces-1", "1")
+    assert reports.of(job)["traces"] == Progress(stage="traces", percentage=50, done=40, total=80, estimated_remaining_seconds=9)
+    reports.put(job, Progress(stage="traces", done=1, total=40), "traces-2", "0")
+    assert reports.of(job)["traces"].done == 1
 
 
 async def test_unknown_paths_answer_in_json(client: TestClient[Any, Any]) -> None:

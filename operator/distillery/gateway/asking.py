@@ -1,0 +1,96 @@
+"""The part of the gateway that asks teachers, put together: what it is made of, and what runs beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from distillery.metrics import Metrics
+
+from .answers import Answers
+from .budgets import Budgets
+from .buyer import Buyer
+from .completions import Completions
+from .flights import Flights
+from .identity import Identities
+from .ledger import Ledger, LedgerError
+from .metrics import GatewayMetrics
+from .reservations import Reservations
+from .standing import Law, Objects, Standings
+from .teachers.teacher import Teachers
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+#: The ledger's own upkeep, in seconds.
+SWEEP_SECONDS = 15.0
+
+
+def utc_now() -> datetime:
+    """The time of day, which decides the windows."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """All of it; `routes` serve it, `run` keeps it in order, `close` ends it."""
+
+    ledger: Ledger
+    teachers: Teachers
+    flights: Flights
+    now: Callable[[], datetime]
+    routes: list[web.RouteDef]
+
+    @classmethod
+    def of(
+        cls,
+        identities: Identities,
+        objects: Objects,
+        law: Law,
+        ledger: Ledger,
+        operator: tuple[str, str],
+        clock: Callable[[], float],
+        metrics: Metrics,
+        now: Callable[[], datetime] = utc_now,
+        timeout: float = 600.0,
+    ) -> Asking:
+        """Put together. `clock` is monotonic."""
+        standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
+        teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
+        buyer = Buyer(ledger, Answers(ledger), teachers, watch, now, counted)
+        return cls(
+            ledger=ledger,
+            teachers=teachers,
+            flights=flights,
+            now=now,
+            routes=[
+                *Completions(identities, standings, buyer, flights, counted).routes(),
+                *Reservations(identities, standings, ledger, watch, operator, now).routes(),
+                *Budgets(identities, standings, law, ledger, teachers, operator, now).routes(),
+            ],
+        )
+
+    async def run(self) -> None:
+        """Until cancelled, or until another gateway has taken the ledger over: then it raises, and the process has to end."""
+        while True:
+            try:
+                swept = await self.ledger.sweep(self.now())
+                if swept.lapsed or swept.doubted:
+                    log.info("swept the ledger", extra={"lapsed": swept.lapsed, "doubted": swept.doubted})
+            except LedgerError as error:
+                log.warning("the ledger could not be swept: %s", error)
+            if self.ledger.fenced:
+                raise RuntimeError("another gateway has opened this ledger; this one ends")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def close(self, patience: float) -> None:
+        """Let the requests under way end, for `patience` seconds, then close all."""
+        late = await self.flights.drain(patience)
+        if late:
+            log.warning("requests to teachers are cut off; the next start finds them in doubt", extra={"requests": late})
+        await self.teachers.close()
+        await self.ledger.close()

@@ -1,0 +1,105 @@
+"""What a caller is told when it gets no answer: the error object of the OpenAI API, so that every SDK raises it as its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from distillery.api import reasons
+from distillery.timestamps import stamp
+
+#: Beyond the words of `api.reasons`: what this interface alone says.
+INVALID_REQUEST = "InvalidRequestError"
+MODEL_NOT_FOUND = "ModelNotFound"
+RATE_LIMIT_EXCEEDED = "RateLimitExceeded"
+TEACHER_UNAVAILABLE = "TeacherUnavailable"
+IN_DOUBT = "InDoubt"
+
+_STATUS: Mapping[str, int] = {
+    reasons.TERMS_FORBID_USE: 403,
+    reasons.TERMS_UNKNOWN: 403,
+    reasons.APPROVAL_NEEDED: 403,
+    reasons.APPROVAL_EXPIRED: 403,
+    reasons.CREDENTIAL_MISSING: 403,
+    reasons.CREDENTIAL_FORBIDDEN: 403,
+    reasons.BASE_URL_FORBIDDEN: 403,
+    reasons.PRICE_UNKNOWN: 403,
+    reasons.SCOPE_FORBIDDEN: 403,
+    reasons.INVALID_SPEC: 403,
+    reasons.TEACHER_UNKNOWN: 404,
+    MODEL_NOT_FOUND: 404,
+    reasons.BUDGET_MISSING: 404,
+    reasons.BUDGET_EXHAUSTED: 429,
+    reasons.BUDGET_PAUSED: 429,
+    reasons.OVERRUN: 429,
+    RATE_LIMIT_EXCEEDED: 429,
+    INVALID_REQUEST: 400,
+    reasons.TEACHER_FAILED: 502,
+    IN_DOUBT: 502,
+    TEACHER_UNAVAILABLE: 503,
+    reasons.LEDGER_READ_ONLY: 503,
+    reasons.GATEWAY_UNAVAILABLE: 503,
+}
+_NO_MONEY = frozenset((reasons.BUDGET_EXHAUSTED, reasons.BUDGET_PAUSED, reasons.OVERRUN))
+_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+
+
+class Refused(Exception):
+    """The caller gets no answer. `reason` is CamelCase, `param` the field of the request that is wrong.
+
+    `retry_after` (seconds) says that the same request may be answered later; without it a retry cannot help, and clients are told so.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        resumes: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+        self.param, self.retry_after, self.resumes = param, retry_after, resumes
+
+    def body(self) -> dict[str, Any]:
+        """As JSON."""
+        kind = "insufficient_quota" if self.reason in _NO_MONEY else _TYPES.get(self.status)
+        kind = kind or ("rate_limit_error" if self.status == 429 else "server_error")
+        found = {"message": self.message, "type": kind, "param": self.param, "code": snake(self.reason), "reason": self.reason}
+        return {"error": found}
+
+    def text(self) -> str:
+        """The body of a response."""
+        return json.dumps(self.body(), ensure_ascii=False)
+
+    def headers(self) -> dict[str, str]:
+        """What clients obey."""
+        found = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        if self.retry_after is not None:
+            found["Retry-After"] = str(max(1, round(self.retry_after)))
+        elif self.reason != IN_DOUBT:
+            found["x-should-retry"] = "false"
+        if self.resumes is not None:
+            found["X-Distillery-Resumes"] = stamp(self.resumes)
+        return found
+
+
+def refusal(reason: str, message: str, *, retry_after: float | None = None, resumes: datetime | None = None) -> Refused:
+    """A refusal whose status follows from its reason."""
+    return Refused(_STATUS[reason], reason, message, retry_after=retry_after, resumes=resumes)
+
+
+def invalid(param: str | None, message: str) -> Refused:
+    """400: the request itself is wrong, in this field."""
+    return Refused(400, INVALID_REQUEST, message, param=param)
+
+
+def snake(reason: str) -> str:
+    """BaseURLForbidden: base_url_forbidden."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", reason).lower()

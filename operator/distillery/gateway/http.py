@@ -1,0 +1,53 @@
+"""What every endpoint has in common: who calls, and how an error is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from distillery.api import reasons
+from distillery.cluster import ClusterError
+
+from .errors import INVALID_REQUEST, Refused, refusal
+from .identity import Account
+
+log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def token_of(request: web.Request) -> str:
+    """The bearer token of a request. Refused where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Refused(401, "NoToken", "send the pod's projected ServiceAccount token as `Authorization: Bearer …`")
+    return token.strip()
+
+
+def only(account: Account, allowed: tuple[str, str], what: str) -> None:
+    """Refused where a ServiceAccount is not the one that may do this."""
+    if (account.namespace, account.name) != allowed:
+        raise Refused(403, "NotTheOperator", f"ServiceAccount {account.namespace}/{account.name} may not {what}")
+
+
+def refused(request: web.Request, error: Refused) -> web.Response:
+    """The response that tells an error, which is also logged."""
+    log.warning("refused: %s", error.message, extra={"reason": error.reason, "code": error.status, "remote": request.remote})
+    return web.Response(text=error.text(), status=error.status, content_type="application/json", headers=error.headers())
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure as the error object of the API."""
+    try:
+        return await handler(request)
+    except Refused as error:
+        return refused(request, error)
+    except ClusterError as error:
+        log.warning("the API server does not answer: %s", error)
+        text = "the API server does not answer, so nothing can be proved; try again later"
+        return refused(request, refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=5.0))
+    except web.HTTPException as error:
+        reason = INVALID_REQUEST if error.status == 400 else (error.reason or "").replace(" ", "")
+        return refused(request, Refused(error.status, reason, error.text or error.reason or ""))

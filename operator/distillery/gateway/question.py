@@ -1,0 +1,156 @@
+"""A request for completions, read and bounded: what is passed on, what it can cost at most, and what its answer is filed under."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from distillery.api.budget import BudgetTeacher
+
+from .errors import MODEL_NOT_FOUND, Refused, invalid
+from .parameters import CHAT, TEXT, boolean, integer, message_texts
+
+Route = Literal["chat/completions", "completions"]
+#: Tokens that a chat template may add by itself: a default system prompt, dates, markers of roles (the longest known, of gpt-oss, is 90).
+TEMPLATE_TOKENS: Final = 160
+#: Tokens around each message.
+MESSAGE_TOKENS: Final = 16
+_BOUNDS: Final = ("max_completion_tokens", "max_tokens")
+_OWN: Final = frozenset(("model", "messages", "prompt", "stream", "stream_options", *_BOUNDS))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one request asks. `body` goes to the teacher; it lacks `stream`, which is no part of the question."""
+
+    route: Route
+    body: dict[str, Any]
+    stream: bool
+    usage_chunk: bool
+    """Whether the client itself asked for the usage at the end of a stream."""
+    n: int
+    sample: int
+    input_tokens: int
+    """Upper bound."""
+    output_tokens: int
+    """Upper bound, of each of the n answers."""
+
+    @property
+    def tokens(self) -> int:
+        """Upper bound of input and output together; servers differ in whether they bill the prompt once or for each answer."""
+        return self.n * (self.input_tokens + self.output_tokens)
+
+    def key(self, base_url: str, credential: str | None, scope: str) -> str:
+        """sha256 of all that decides the answer; `scope` is who may be given it again."""
+        identity = [base_url, credential, scope, self.route, self.sample, self.body]
+        return sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def template_tokens(messages: int) -> int:
+    """What a chat template may add to the texts of so many messages."""
+    return TEMPLATE_TOKENS + MESSAGE_TOKENS * messages
+
+
+def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str | None) -> Question:
+    """The question in the body of a request. Refused, naming the parameter."""
+    given = _object(raw)
+    if given.get("model") != teacher.name:
+        text = f"model: {given.get('model')!r} is not {teacher.name!r}, the teacher of this job (spec.teacher.endpoint.teacher)"
+        raise Refused(404, MODEL_NOT_FOUND, text, param="model")
+    checks = CHAT if route == "chat/completions" else TEXT
+    body: dict[str, Any] = {"model": teacher.model}
+    for name, value in given.items():
+        if name in _OWN or value is None:
+            continue
+        check = checks.get(name)
+        if check is None:
+            raise invalid(name, f"{name}: is not supported by the gateway; it passes on {', '.join(checks)}")
+        body[name] = check(name, value)
+    if body.get("logprobs") is False:
+        del body["logprobs"]
+    texts = _prompt(route, given, body)
+    n = body["n"] = body.get("n", 1)
+    output = _bound(given, teacher)
+    body[teacher.parameter if route == "chat/completions" else "max_tokens"] = output
+    if "response_format" in body:
+        texts.append(json.dumps(body["response_format"], ensure_ascii=False))
+    messages = len(given.get("messages") or ())
+    stream, usage_chunk = _stream(given)
+    return Question(
+        route=route,
+        body=body,
+        stream=stream,
+        usage_chunk=usage_chunk,
+        n=n,
+        sample=_sample(sample),
+        input_tokens=_most_tokens(texts) + template_tokens(messages),
+        output_tokens=output,
+    )
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    def refuse(word: str) -> float:
+        raise invalid(None, f"the body holds {word}, which is no JSON")
+
+    try:
+        given = json.loads(raw, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise invalid(None, f"the body is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise invalid(None, "the body is no JSON object")
+    return given
+
+
+def _prompt(route: Route, given: dict[str, Any], body: dict[str, Any]) -> list[str]:
+    if route == "chat/completions":
+        if "prompt" in given:
+            raise invalid("prompt", "prompt: is for /v1/completions; send messages")
+        texts = message_texts(given.get("messages"))
+        body["messages"] = given["messages"]
+        return texts
+    if "messages" in given:
+        raise invalid("messages", "messages: is for /v1/chat/completions; send prompt")
+    prompt = given.get("prompt")
+    if not isinstance(prompt, str):
+        raise invalid("prompt", "prompt: has to be one text; send a request for each prompt")
+    body["prompt"] = prompt
+    return [prompt]
+
+
+def _bound(given: dict[str, Any], teacher: BudgetTeacher) -> int:
+    """The most tokens of one answer: as asked, never above the teacher's own bound, which also stands in where none is given."""
+    bounds: list[int] = [integer(1, 2**31)(name, given[name]) for name in _BOUNDS if given.get(name) is not None]
+    return min([*bounds, teacher.max_completion_tokens])
+
+
+def _stream(given: dict[str, Any]) -> tuple[bool, bool]:
+    stream = boolean("stream", given.get("stream") or False)
+    options = given.get("stream_options")
+    if options is None:
+        return stream, False
+    if not stream or not isinstance(options, dict) or options.keys() - {"include_usage"}:
+        raise invalid("stream_options", "stream_options: takes include_usage alone, and only with stream")
+    return stream, boolean("stream_options.include_usage", options.get("include_usage", False))
+
+
+def _sample(header: str | None) -> int:
+    if header is None:
+        return 0
+    if not header.isascii() or not header.isdigit() or len(header) > 9:
+        raise invalid("X-Distillery-Sample", f"X-Distillery-Sample: {header!r} is not a number of at most nine digits")
+    return int(header)
+
+
+def _most_tokens(texts: Iterable[str]) -> int:
+    """No tokenizer makes more tokens than there are bytes; some normalise first, and that can lengthen a text."""
+    total = 0
+    for text in texts:
+        try:
+            total += len(text) if text.isascii() else max(len(text.encode()), len(unicodedata.normalize("NFKC", text).encode()))
+        except UnicodeEncodeError:
+            raise invalid(None, "a text holds half of a surrogate pair, which is no UTF-8") from None
+    return total

@@ -1,0 +1,146 @@
+"""How fast one teacher is asked: requests and tokens per minute, requests at once, and less of both when it says that it is too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from distillery.api.budget import RateLimits
+from distillery.gateway.errors import RATE_LIMIT_EXCEEDED, Refused, refusal
+
+#: A request waits so long for its turn, in seconds, before it is sent away.
+PATIENCE: Final = 30.0
+#: More than this wait for nothing: they would be sent away anyhow.
+_LONGEST_QUEUE: Final = 8192
+#: Complaints within this time, in seconds, are about the same burst.
+_BURST: Final = 1.0
+_BACK_OFF: Final = 0.7
+
+
+class _Bucket:
+    """So many units per minute, in any minute: a tenth may come at once, the rest flows in."""
+
+    def __init__(self, per_minute: int, now: float) -> None:
+        self.per_minute = per_minute
+        self._size = max(1.0, per_minute / 10)
+        self._rate = (per_minute - self._size if per_minute > self._size else per_minute) / 60
+        self._level, self._at = self._size, now
+
+    def wait(self, units: int, now: float) -> float:
+        """Seconds until so many may pass. More than the bucket holds pass when it is full, and are paid off afterwards."""
+        self._level = min(self._size, self._level + (now - self._at) * self._rate)
+        self._at = now
+        return max(0.0, (min(units, self._size) - self._level) / self._rate)
+
+    def take(self, units: int) -> None:
+        """Let them pass."""
+        self._level -= units
+
+
+class Limits:
+    """Turns for the requests to one teacher, in the order in which they came. `clock` is that of the running loop.
+
+    The bound on requests at once follows the teacher's answers: 7/10 after a complaint, one more after each full round without one.
+    """
+
+    def __init__(self, clock: Callable[[], float], patience: float = PATIENCE) -> None:
+        self._clock, self._patience = clock, patience
+        self._declared: dict[str, RateLimits] = {}
+        self._most, self._allowed = 1, 1.0
+        self._buckets: list[tuple[_Bucket, bool]] = []
+        self._in_flight = 0
+        self._silent_until = self._complained_at = float("-inf")
+        self._waiting: deque[tuple[asyncio.Future[None], int, int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def declare(self, budget: str, limits: RateLimits) -> None:
+        """What one TeacherBudget says that the provider allows; of several the strictest counts, field by field."""
+        if self._declared.get(budget) == limits:
+            return
+        self._declared[budget] = limits
+        every, now = self._declared.values(), self._clock()
+        self._most = min(found.max_concurrency for found in every)
+        self._allowed = float(self._most)
+        requests = [found.requests_per_minute for found in every if found.requests_per_minute]
+        tokens = [found.tokens_per_minute for found in every if found.tokens_per_minute]
+        self._buckets = [(_Bucket(min(bounds), now), counted) for bounds, counted in ((requests, False), (tokens, True)) if bounds]
+        self._pump()
+
+    async def enter(self, tokens: int, weight: int) -> None:
+        """Wait for a turn. `weight` 2 takes the place of two requests, which halves the pace. Refused after `patience`."""
+        if not self._waiting and self._wait(tokens, weight) == 0.0:
+            self._take(tokens, weight)
+            return
+        if len(self._waiting) >= _LONGEST_QUEUE:
+            raise self._too_many(tokens, weight)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, tokens, weight))
+        self._pump()
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn
+        except TimeoutError:
+            raise self._too_many(tokens, weight) from None
+        finally:
+            if turn.cancelled() or not turn.done():
+                self._waiting = deque(entry for entry in self._waiting if entry[0] is not turn)
+
+    def leave(self, weight: int) -> None:
+        """The request of a turn is over."""
+        self._in_flight -= weight
+        self._pump()
+
+    def went_well(self) -> None:
+        """The teacher answered."""
+        self._allowed = min(self._most, self._allowed + 1 / self._allowed)
+
+    def too_fast(self, wait: float) -> None:
+        """The teacher complained; nothing is sent for `wait` seconds."""
+        now = self._clock()
+        self._silent_until = max(self._silent_until, now + wait)
+        if now - self._complained_at > _BURST:
+            self._complained_at = now
+            self._allowed = max(1.0, self._allowed * _BACK_OFF)
+
+    def _wait(self, tokens: int, weight: int) -> float:
+        """Seconds until this request may go; infinite where only another's end can tell."""
+        now = self._clock()
+        wait = max(0.0, self._silent_until - now)
+        for bucket, counts_tokens in self._buckets:
+            wait = max(wait, bucket.wait((tokens if counts_tokens else 1) * weight, now))
+        if self._in_flight and self._in_flight + weight > self._allowed:
+            return float("inf")
+        return wait
+
+    def _take(self, tokens: int, weight: int) -> None:
+        self._in_flight += weight
+        for bucket, counts_tokens in self._buckets:
+            bucket.take((tokens if counts_tokens else 1) * weight)
+
+    def _pump(self) -> None:
+        """Let go whoever may go, and come back when the next one may."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            turn, tokens, weight = self._waiting[0]
+            if turn.done():
+                self._waiting.popleft()
+                continue
+            wait = self._wait(tokens, weight)
+            if wait == 0.0:
+                self._waiting.popleft()
+                self._take(tokens, weight)
+                turn.set_result(None)
+                continue
+            if wait != float("inf"):
+                # a clock may be a hair behind its own timer
+                self._timer = asyncio.get_running_loop().call_later(wait + 0.001, self._pump)
+            return
+
+    def _too_many(self, tokens: int, weight: int) -> Refused:
+        wait = self._wait(tokens, weight)
+        text = f"{len(self._waiting)} requests wait for this teacher's rate limits (rateLimits of the TeacherBudget, or the provider's own)"
+        return refusal(RATE_LIMIT_EXCEEDED, text, retry_after=min(wait, self._patience))

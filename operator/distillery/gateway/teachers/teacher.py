@@ -1,0 +1,168 @@
+"""One model behind an API: its connections, limits and circuit breaker. No redirects, no retries that a ledger does not see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import aiohttp
+
+from distillery.api.budget import BudgetTeacher
+from distillery.gateway.flights import Relay
+from distillery.gateway.question import Question
+
+from .breaker import Breaker
+from .limits import Limits
+from .outcome import Billed, Doubtful, Outcome, of_answer, of_object, of_status, unreachable
+from .stream import DONE, Assembly, Events
+
+#: No answer is longer: 64 choices with 20 log-probabilities a token stay below.
+_MOST_BYTES: Final = 64 * 1024 * 1024
+_MOST_ERROR_BYTES: Final = 64 * 1024
+_HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "distillery-gateway"}
+
+
+class Teacher:
+    """Requests to one (base URL, credential, model), whatever budget they are for."""
+
+    def __init__(self, base_url: str, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self._base_url, self._timeout, self._now = base_url, timeout, now
+        self.limits, self.breaker = Limits(clock), Breaker(clock)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, question: Question, name: str, key: str | None, hold: str, relay: Relay | None) -> Outcome:
+        """Send it once. With a relay the answer is streamed into it, all but the end, which waits until the answer is kept."""
+        headers = {**_HEADERS, "X-Client-Request-Id": hold}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        body = question.body if relay is None else {**question.body, "stream": True, "stream_options": {"include_usage": True}}
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            outcome = await self._send(question, name, data, headers, relay)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            outcome = unreachable(name, str(error))
+        except TimeoutError:
+            outcome = Doubtful(f'teacher "{name}" did not answer in {self._timeout:g} s')
+        except (aiohttp.ClientError, OSError) as error:
+            outcome = Doubtful(f'teacher "{name}" broke off: {str(error) or type(error).__name__}')
+        self._learn(outcome)
+        return outcome
+
+    async def _send(self, question: Question, name: str, data: bytes, headers: dict[str, str], relay: Relay | None) -> Outcome:
+        url = f"{self._base_url}/{question.route}"
+        async with self._connections().post(url, data=data, headers=headers, allow_redirects=False) as response:
+            if not 200 <= response.status < 300:
+                return of_status(response.status, response.headers, await _error_body(response), name, self._now())
+            if relay is not None and response.content_type == "text/event-stream":
+                return await _follow(response, question, name, relay)
+            whole = await _read(response, _MOST_BYTES)
+            if whole is None:
+                return Doubtful(f'teacher "{name}" answered with more than {_MOST_BYTES} bytes')
+            return of_answer(whole, question.n)
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # Limits bounds the connections. Servers close idle ones after 5 s (uvicorn): a request that meets the close is in doubt.
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0)
+            timeout = aiohttp.ClientTimeout(total=self._timeout, sock_connect=10)
+            jar = aiohttp.DummyCookieJar()
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar, trust_env=False)
+        return self._session
+
+    def _learn(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Billed):
+            self.limits.went_well()
+            self.breaker.went_well()
+        elif isinstance(outcome, Doubtful):
+            self.breaker.failed(outcome.why)
+        elif outcome.broken:
+            self.breaker.broken(outcome.error.message)
+        elif outcome.busy:
+            self.limits.too_fast(outcome.error.retry_after or 0.0)
+            self.breaker.leave()
+        elif outcome.error.retry_after is not None:
+            self.breaker.failed(outcome.error.message)
+        else:
+            # it works: the request was wrong
+            self.breaker.went_well()
+
+
+class Teachers:
+    """One Teacher for each model that a budget names."""
+
+    def __init__(self, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self._timeout, self._clock, self._now = timeout, clock, now
+        self._known: dict[tuple[str, str | None, str], Teacher] = {}
+
+    def of(self, budget: str, teacher: BudgetTeacher) -> Teacher:
+        """The one for this budget's teacher, which keeps to the budget's limits."""
+        identity = (teacher.base_url, teacher.credential, teacher.model)
+        found = self._known.get(identity)
+        if found is None:
+            found = self._known[identity] = Teacher(teacher.base_url, self._timeout, self._clock, self._now)
+        found.limits.declare(f"{budget}/{teacher.name}", teacher.rate_limits)
+        return found
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.gather(*(teacher.close() for teacher in self._known.values()))
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    """The body, or None where it is longer than `most`."""
+    parts, length = [], 0
+    async for part in response.content.iter_any():
+        length += len(part)
+        if length > most:
+            return None
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """What stands beside an error status, which alone decides: where it cannot be read, nothing."""
+    try:
+        return await _read(response, _MOST_ERROR_BYTES) or b""
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return str(error).encode()
+
+
+async def _follow(response: aiohttp.ClientResponse, question: Question, name: str, relay: Relay) -> Outcome:
+    """Pass the events on and put the answer together. A stream that breaks off after its usage has told all that counts."""
+    assembly, events, length = Assembly(question.route == "chat/completions"), Events(), 0
+    cut: str | None = None
+    try:
+        async for part in response.content.iter_any():
+            length += len(part)
+            if length > _MOST_BYTES:
+                cut = f"sent more than {_MOST_BYTES} bytes"
+                break
+            for data in events.feed(part):
+                _pass_on(data, assembly, relay)
+        for data in events.end():
+            _pass_on(data, assembly, relay)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        cut = str(error) or type(error).__name__
+    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+        cut = f"sent an unreadable event: {error}"
+    if not assembly.whole(question.n):
+        return Doubtful(f'the stream of teacher "{name}" broke off{f": {cut}" if cut else ""}')
+    answer = assembly.answer()
+    return of_object(answer, json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(), question.n)
+
+
+def _pass_on(data: bytes, assembly: Assembly, relay: Relay) -> None:
+    if data == DONE:
+        return
+    chunk = json.loads(data)
+    assembly.add(chunk)
+    only_usage = not chunk.get("choices") and chunk.get("usage") is not None
+    relay.put(b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n", only_usage)
