@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from distillery.gateway.server import application
 from distillery.gateway.standing import Law
 from distillery.health import serving
 from distillery.metrics import Metrics
-from distillery.terms import parse_catalogue
+from distillery.terms import Catalogue, parse_catalogue
 
 OPERATOR = ("distillery", "operator")
 CATALOGUE = Path(__file__).parent.parent / "helm/distillery/files/terms.yaml"
@@ -107,9 +108,15 @@ def _found(things: dict[tuple[str, str], Body], namespace: str, name: str) -> Bo
     return things[namespace, name]
 
 
+@cache
+def catalogue() -> Catalogue:
+    """The chart's."""
+    return parse_catalogue(CATALOGUE.read_text())
+
+
 def law(credentials: Credentials, shared_cache: tuple[str, ...] = ()) -> Law:
-    """The catalogue of the chart."""
-    return Law(parse_catalogue(CATALOGUE.read_text()), credentials, shared_cache)
+    """What the chart decides by itself, with these credentials."""
+    return Law(catalogue(), credentials, shared_cache)
 
 
 @asynccontextmanager

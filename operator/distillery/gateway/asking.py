@@ -39,6 +39,7 @@ def utc_now() -> datetime:
 class Asking:
     """All of it; `routes` serve it, `run` keeps it in order, `close` ends it."""
 
+    law: Law
     ledger: Ledger
     teachers: Teachers
     flights: Flights
@@ -63,6 +64,7 @@ class Asking:
         teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
         buyer = Buyer(ledger, Answers(ledger), teachers, watch, now, counted)
         return cls(
+            law=law,
             ledger=ledger,
             teachers=teachers,
             flights=flights,

@@ -81,11 +81,13 @@ class Limits:
         try:
             async with asyncio.timeout(self._patience):
                 await turn
-        except TimeoutError:
-            raise self._too_many(tokens, weight) from None
-        finally:
-            if turn.cancelled() or not turn.done():
-                self._waiting = deque(entry for entry in self._waiting if entry[0] is not turn)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # whoever left is passed over when its turn comes, unless it came at that very moment
+            if not turn.cancelled():
+                self.leave(weight)
+            if isinstance(error, TimeoutError):
+                raise self._too_many(tokens, weight) from None
+            raise
 
     def leave(self, weight: int) -> None:
         """The request of a turn is over."""
@@ -142,5 +144,5 @@ class Limits:
 
     def _too_many(self, tokens: int, weight: int) -> Refused:
         wait = self._wait(tokens, weight)
-        text = f"{len(self._waiting)} requests wait for this teacher's rate limits (rateLimits of the TeacherBudget, or the provider's own)"
+        text = "too many requests wait for this teacher's rate limits (rateLimits of the TeacherBudget, or the provider's own)"
         return refusal(RATE_LIMIT_EXCEEDED, text, retry_after=min(wait, self._patience))

@@ -1,0 +1,129 @@
+"""How fast a teacher is asked, in virtual time."""
+
+import asyncio
+
+import pytest
+
+from distillery.api.budget import RateLimits
+from distillery.gateway.errors import Refused
+from distillery.gateway.teachers.limits import Limits
+
+pytestmark = [pytest.mark.looptime]
+
+
+def limits(patience: float = 30.0, **given: int) -> Limits:
+    found = Limits(asyncio.get_running_loop().time, patience)
+    found.declare("nlp/team-a/gpt-x", RateLimits(**{"max_concurrency": 1000, **given}))
+    return found
+
+
+async def times(found: Limits, count: int, tokens: int = 1, weight: int = 1) -> list[float]:
+    """When each of so many requests, all there from the beginning, gets its turn; each ends at once."""
+    start, loop = asyncio.get_running_loop().time(), asyncio.get_running_loop()
+
+    async def one() -> float:
+        await found.enter(tokens, weight)
+        found.leave(weight)
+        return loop.time() - start
+
+    return list(await asyncio.gather(*(one() for _ in range(count))))
+
+
+async def test_no_minute_has_more_requests_than_the_limit() -> None:
+    turns = await times(limits(patience=1e6, requests_per_minute=60), 200)
+    assert max(sum(turn <= other < turn + 60 for other in turns) for turn in turns) <= 60
+    assert turns == sorted(turns)
+    assert turns[-1] < 60 * 200 / 50
+
+
+async def test_no_minute_has_more_tokens_than_the_limit() -> None:
+    turns = await times(limits(patience=1e6, tokens_per_minute=6000), 60, tokens=100)
+    assert max(sum(turn <= other < turn + 60 for other in turns) for turn in turns) * 100 <= 6000
+
+
+async def test_a_request_larger_than_a_minutes_tokens_goes_alone_and_is_paid_off() -> None:
+    turns = await times(limits(patience=1e6, tokens_per_minute=600), 3, tokens=1200)
+    assert turns[0] == 0
+    assert turns[1] > 100
+
+
+async def test_so_many_at_once() -> None:
+    found = limits(max_concurrency=2)
+    await found.enter(1, 1)
+    await found.enter(1, 1)
+    third = asyncio.create_task(found.enter(1, 1))
+    await asyncio.sleep(1)
+    assert not third.done()
+    found.leave(1)
+    await third
+
+
+async def test_who_waits_too_long_is_sent_away_and_told_when_to_come_back() -> None:
+    found = limits(requests_per_minute=1)
+    await found.enter(1, 1)
+    with pytest.raises(Refused) as told:
+        await found.enter(1, 1)
+    assert asyncio.get_running_loop().time() == pytest.approx(30, abs=1)
+    assert (told.value.status, told.value.reason) == (429, "RateLimitExceeded")
+    assert told.value.retry_after == pytest.approx(30, abs=1)
+
+
+async def test_who_was_sent_away_or_left_takes_no_turn() -> None:
+    found = limits(max_concurrency=1)
+    await found.enter(1, 1)
+    gone = asyncio.create_task(found.enter(1, 1))
+    next_one = asyncio.create_task(found.enter(1, 1))
+    await asyncio.sleep(1)
+    gone.cancel()
+    await asyncio.sleep(1)
+    found.leave(1)
+    await asyncio.wait_for(next_one, 1)
+
+
+async def test_a_turn_that_came_while_its_request_was_cancelled_is_given_on() -> None:
+    found = limits(max_concurrency=1)
+    await found.enter(1, 1)
+    gone = asyncio.create_task(found.enter(1, 1))
+    await asyncio.sleep(1)
+    found.leave(1)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    await asyncio.wait_for(found.enter(1, 1), 1)
+
+
+async def test_a_complaint_silences_for_as_long_as_it_says_and_lowers_what_goes_at_once() -> None:
+    found = limits(max_concurrency=10)
+    found.too_fast(5.0)
+    turns = await times(found, 1)
+    assert turns[0] == pytest.approx(5, abs=0.1)
+    entered = [asyncio.create_task(found.enter(1, 1)) for _ in range(10)]
+    await asyncio.sleep(1)
+    assert sum(task.done() for task in entered) == 7
+
+
+async def test_complaints_of_one_burst_count_once_and_success_brings_it_back() -> None:
+    found = limits(max_concurrency=10)
+    for _ in range(5):
+        found.too_fast(0.0)
+    for _ in range(100):
+        found.went_well()
+    entered = [asyncio.create_task(found.enter(1, 1)) for _ in range(12)]
+    await asyncio.sleep(1)
+    assert sum(task.done() for task in entered) == 10
+
+
+async def test_a_throttled_budget_goes_at_half_the_pace() -> None:
+    whole, half = (
+        await times(limits(patience=1e6, requests_per_minute=60), 60),
+        await times(limits(patience=1e6, requests_per_minute=60), 60, weight=2),
+    )
+    assert half[-1] == pytest.approx(2 * whole[-1], rel=0.15)
+
+
+async def test_of_two_budgets_the_strictest_limit_counts() -> None:
+    found = limits(max_concurrency=10)
+    found.declare("vision/team-b/gpt-x", RateLimits(max_concurrency=3))
+    entered = [asyncio.create_task(found.enter(1, 1)) for _ in range(10)]
+    await asyncio.sleep(1)
+    assert sum(task.done() for task in entered) == 3
