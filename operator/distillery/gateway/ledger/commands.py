@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from distillery.api.money import NANO
@@ -64,7 +65,7 @@ def _command(parser: argparse.ArgumentParser, command: Callable[[argparse.Namesp
 
 
 def _export(given: argparse.Namespace) -> int:
-    with database.connect(given.database, reading=True).connect() as connection:
+    with _reading(given.database) as connection:
         target = given.to.open("w", encoding="utf-8") if given.to else sys.stdout
         try:
             for entry in reading.entries(connection, given.after):
@@ -82,8 +83,7 @@ def _verify(given: argparse.Namespace) -> int:
         with given.export.open(encoding="utf-8") as lines:
             replay = verify.exported(lines)
     else:
-        engine = database.connect(given.database, reading=True)
-        with engine.connect().execution_options(**_one_snapshot(engine)) as connection:
+        with _reading(given.database) as connection:
             replay = verify.stored(connection)
     for fault in replay.faults:
         sys.stderr.write(fault + "\n")
@@ -91,13 +91,28 @@ def _verify(given: argparse.Namespace) -> int:
     return 1 if replay.faults else 0
 
 
-def _one_snapshot(engine: Engine) -> dict[str, str]:
-    """SQLite's transaction sees one state anyway."""
-    return {} if database.exclusive(engine) else {"isolation_level": "REPEATABLE READ"}
+@contextmanager
+def _reading(url: str) -> Iterator[Connection]:
+    """One state of the ledger, whatever is written meanwhile; a transaction of SQLite sees one anyway."""
+    with _engine(url, reading=True) as engine, engine.connect() as connection:
+        if database.exclusive(engine):
+            yield connection
+        else:
+            yield connection.execution_options(isolation_level="REPEATABLE READ")
+
+
+@contextmanager
+def _engine(url: str, *, reading: bool = False) -> Iterator[Engine]:
+    engine = database.connect(url, reading=reading)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _backup(given: argparse.Namespace) -> int:
-    head = backup(database.connect(given.database), given.to, datetime.now(UTC))
+    with _engine(given.database) as engine:
+        head = backup(engine, given.to, datetime.now(UTC))
     _say(backup=str(given.to), entries=head.sequence, head=head.digest)
     return 0
 
@@ -115,7 +130,9 @@ def _accept(given: argparse.Namespace) -> int:
         operations.append(SetClock(at, given.why))
     operations += [_adjustment(spent, at, given.why) for spent in given.spent]
     operations += [Acknowledge(budget, at, given.why) for budget in given.overrun]
-    for outcome in Committer(database.connect(given.database), 0).commit(operations):
+    with _engine(given.database) as engine:
+        outcomes = Committer(engine, 0).commit(operations)
+    for outcome in outcomes:
         if isinstance(outcome, LedgerError):
             raise outcome
     _say(accepted=True, adjustments=len(given.spent), acknowledged=len(given.overrun))
