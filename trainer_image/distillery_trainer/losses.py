@@ -24,9 +24,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .scoring import Head
+from .top_k import TopK, bucket_loss
 
 #: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.
 TeacherLogits = Callable[[int, int], torch.Tensor]
+#: The same, or what is known of the teacher's distribution at temperature 1.
+TeacherSignal = Callable[[int, int], torch.Tensor | TopK]
 _CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
 
 
@@ -51,7 +54,7 @@ def distillation_loss(
     hidden: torch.Tensor,
     head: Head,
     targets: torch.Tensor,
-    teacher: TeacherLogits | None,
+    teacher: TeacherSignal | None,
     weights: Weights,
     valid_tokens: int,
     chunk: int | None = None,
@@ -60,7 +63,8 @@ def distillation_loss(
     """The weighted loss of one micro batch, divided by `valid_tokens`, the number of valid tokens of the global batch.
 
     hidden [tokens, width]: the student's states after the final norm, at the positions that predict `targets` [tokens]. Where the
-    teacher's vocabulary is smaller or larger than the student's, `response` compares the columns that both have (the rest is padding).
+    teacher's vocabulary is smaller or larger than the student's, `response` compares the columns that both have (the rest is padding). Of a
+    teacher behind an API the likeliest tokens alone are known; then `response` is the loss of top_k.py, at temperature 1.
     `dtype` is the arithmetic of the matrix products. No tokens at all: 0, with zero gradients.
     """
     rows = chunk or chunk_rows(hidden.shape[0], head.weight.shape[0], hidden.device)
@@ -82,11 +86,11 @@ def _accumulate(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) ->
 
 
 def token_losses(
-    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | None, weights: Weights
+    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | TopK | None, weights: Weights
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Sums of both losses over the tokens of one chunk, and the gradient [tokens, vocab] of their weighted sum by `logits`.
 
-    logits [tokens, vocab] float32, targets [tokens], teacher [tokens, its vocab] or None.
+    logits [tokens, vocab] float32, targets [tokens], teacher [tokens, its vocab], the likeliest of its tokens (see top_k.py) or None.
     """
     response, hard_label = logits.new_zeros(()), logits.new_zeros(())
     if weights.hard_label:
@@ -97,7 +101,10 @@ def token_losses(
         gradient.mul_(weights.hard_label)
     else:
         gradient = torch.zeros_like(logits)
-    if teacher is not None and weights.response:
+    if isinstance(teacher, TopK) and weights.response:
+        response, slope = bucket_loss(logits, teacher)
+        gradient.add_(slope, alpha=weights.response)
+    elif isinstance(teacher, torch.Tensor) and weights.response:
         shared, t = min(logits.shape[1], teacher.shape[1]), weights.temperature
         log_teacher = functional.log_softmax(teacher[:, :shared].float() / t, dim=-1)
         log_student = functional.log_softmax(logits[:, :shared] / t, dim=-1)
@@ -111,7 +118,7 @@ class _Call(NamedTuple):
     scale: float
     softcap: float | None
     targets: torch.Tensor
-    teacher: TeacherLogits | None
+    teacher: TeacherSignal | None
     weights: Weights
     valid_tokens: int
     chunk: int

@@ -1,10 +1,10 @@
-"""Reads the teacher's signal back from the traces stage: exact logits for any rows, without the teacher."""
+"""Reads the teacher's signal back from the traces stage, without the teacher: exact logits, or what an API told of its distribution."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -13,11 +13,24 @@ from distillery.api import reasons
 
 from .device import native_bfloat16
 from .errors import StageError
-from .losses import TeacherLogits
+from .losses import TeacherLogits, TeacherSignal
 from .scoring import Head
+from .top_k import TopK, certain
 
 #: {"shard": file, "offset": first row of its tensor "signal", "length": tokens}, as a line of train.jsonl or heldout.jsonl holds it.
 Place = Mapping[str, Any]
+
+
+class Placed(Protocol):
+    """A row with the token ids of its completion and the place of its signal."""
+
+    @property
+    def completion(self) -> Sequence[int]:
+        """Token ids, the end of the turn included."""
+
+    @property
+    def signal(self) -> Place | None:
+        """Where the signal is."""
 
 
 class Signal:
@@ -28,6 +41,10 @@ class Signal:
         self._folder, self._device, self._vocab = folder, device, vocab
         self._shards: dict[str, torch.Tensor] = {}
         self._head = _head(folder, lineage["signal"], device, vocab) if lineage["signal"]["kind"] == "hiddenState" else None
+
+    def of(self, rows: Sequence[Placed]) -> TeacherLogits:
+        """The teacher's logits for the completion tokens of these rows, in this order."""
+        return self.logits([row.signal for row in rows])
 
     def logits(self, places: Sequence[Place | None]) -> TeacherLogits:
         """The teacher's logits for the completion tokens of these rows, in this order."""
@@ -40,13 +57,69 @@ class Signal:
 
     def _rows(self, place: Place | None) -> torch.Tensor:
         if place is None:
-            text = "the traces hold no teacher signal for training rows, since they were made for hard labels alone"
-            remedy = "remove the 'response' objective, or make traces with it (teacher.model)"
-            raise StageError(reasons.BAD_INPUT, f"spec.method.rounds[0].objectives: {text}; {remedy}")
+            raise _none()
         name = place["shard"]
         if name not in self._shards:
             self._shards[name] = load_file(self._folder / name)["signal"]
         return self._shards[name][place["offset"] : place["offset"] + place["length"]]
+
+
+class TopKSignal:
+    """What an API told of its likeliest tokens (see top_k.py). Tokens that it told nothing of, and whole rows, are certain: their text."""
+
+    def __init__(self, folder: Path, lineage: Mapping[str, Any], device: torch.device, vocab: int) -> None:
+        self._folder, self._device, self._vocab, self._k = folder, device, vocab, int(lineage["signal"]["k"])
+        self._shards: dict[str, dict[str, torch.Tensor]] = {}
+
+    def of(self, rows: Sequence[Placed]) -> TeacherSignal:
+        """The distributions for the completion tokens of these rows, in this order."""
+        parts = [part for row in rows for part in self._row(row)]
+        whole = TopK(*(torch.cat(tensors).to(self._device) for tensors in zip(*parts, strict=True)))
+        return whole.part
+
+    def _row(self, row: Placed) -> list[TopK]:
+        """Where the server said nothing of the end of the turn, the last tokens are certain."""
+        targets = torch.tensor(row.completion, dtype=torch.long)
+        if row.signal is None:
+            return [certain(targets, self._k)]
+        name, offset, length = row.signal["shard"], row.signal["offset"], row.signal["length"]
+        if name not in self._shards:
+            self._shards[name] = load_file(self._folder / name)
+        shard = self._shards[name]
+        ids, logprobs, tail = (shard[tensor][offset : offset + length] for tensor in ("ids", "logprobs", "tail"))
+        told = self._within(TopK(ids.long(), logprobs, tail), targets[:length])
+        return [told, certain(targets[length:], self._k)]
+
+    def _within(self, told: TopK, targets: torch.Tensor) -> TopK:
+        """Tokens that the student's vocabulary lacks count in the tail."""
+        inside = told.ids < self._vocab
+        if bool(inside.all()):
+            return told
+        lost = torch.where(inside, 0.0, told.logprobs.exp()).sum(-1)
+        first = told.ids.gather(1, inside.int().argmax(-1, keepdim=True))
+        moved = TopK(
+            torch.where(inside, told.ids, first), torch.where(inside, told.logprobs, float("-inf")), (told.tail + lost).clamp(max=1.0)
+        )
+        none, known = certain(targets, self._k), inside.any(-1)
+        return TopK(
+            torch.where(known[:, None], moved.ids, none.ids),
+            torch.where(known[:, None], moved.logprobs, none.logprobs),
+            torch.where(known, moved.tail, none.tail),
+        )
+
+
+def open_signal(folder: Path, lineage: Mapping[str, Any], device: torch.device, vocab: int) -> Signal | TopKSignal:
+    """The signal of finished traces, for the response objective. StageError where they hold none."""
+    if lineage["signal"] is None:
+        raise _none()
+    kind = TopKSignal if lineage["signal"]["kind"] == "topK" else Signal
+    return kind(folder, lineage, device, vocab)
+
+
+def _none() -> StageError:
+    text = "the traces hold no teacher signal for training rows, since they were made for hard labels alone"
+    remedy = "remove the 'response' objective, or make traces with it (teacher.model, or teacher.endpoint with tokenizer and topLogprobs)"
+    return StageError(reasons.BAD_INPUT, f"spec.method.rounds[0].objectives: {text}; {remedy}")
 
 
 def _head(folder: Path, signal: Mapping[str, Any], device: torch.device, vocab: int) -> Head:

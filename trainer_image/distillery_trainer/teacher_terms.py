@@ -56,7 +56,7 @@ def terms_section(teacher: Mapping[str, Any], usage: Mapping[str, Any] | None) -
 
 def _duty(duty: Mapping[str, Any]) -> str:
     text, value = _DUTIES.get(duty["type"], duty["type"] + " {}"), str(duty.get("value", ""))
-    return text.format(value).strip()
+    return str(text.format(value)).strip()
 
 
 def _values(teacher: Mapping[str, Any], kind: str) -> Iterator[str]:

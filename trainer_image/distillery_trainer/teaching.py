@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from distillery.api import reasons
+from distillery.api.base import number
 from distillery.api.stages import FORMATS, TRACES
 
 from . import checks
@@ -98,7 +99,11 @@ def from_traces(context: StageContext) -> Teaching:
     checks.gates_can_be_measured(spec, manifest.lineage.get("answer"))
     folder = context.fetch(TRACES, "train.jsonl", "heldout.jsonl", "teacher/*")
     lines = [read_lines(folder / name) for name in ("train.jsonl", "heldout.jsonl")]
-    if spec.method.response() and manifest.lineage["signal"] is None:
+    response, signal = spec.method.response(), manifest.lineage["signal"]
+    if response and signal and signal["kind"] == "topK" and number(response.temperature) != 1:
+        text = 'these traces hold log-probabilities of an API, which are those of temperature 1: set response.temperature to "1"'
+        raise StageError(reasons.BAD_INPUT, f"spec.method.rounds[0].objectives: {text}")
+    if response and (signal is None or (signal["kind"] != "topK" and any(line["signal"] is None for line in lines[0]))):
         text = "these traces hold no signal, which the response objective needs: use hardLabel alone, or trace again with it"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: {text}")
     traced = traced_teacher(folder / "teacher")

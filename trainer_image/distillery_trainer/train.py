@@ -32,7 +32,7 @@ from .examples import read_lines, write_lines
 from .losses import Weights, distillation_loss
 from .models import count_parameters
 from .scoring import Scorer
-from .signal import Signal
+from .signal import Signal, TopKSignal, open_signal
 from .stage import Outcome, StageContext
 from .students import Student, make_student
 
@@ -48,7 +48,7 @@ class Run:
     training: Training
     student: Student
     rows: list[TrainingRow]
-    signal: Signal | None
+    signal: Signal | TopKSignal | None
     weights: Weights
     steps: int
     device: torch.device
@@ -91,7 +91,7 @@ def prepare(spec: DistillationJobSpec, student: Student, lines: list[Line], trac
     rows = tokenized(lines, student)
     # refuses a family whose logits are made in a way that the loss does not know
     Scorer(student.model, "hiddenState", student.field).score([(rows[0].prompt, rows[0].completion)])
-    signal = Signal(traces, lineage, device, int(student.head.weight.shape[0])) if weights.response else None
+    signal = open_signal(traces, lineage, device, int(student.head.weight.shape[0])) if weights.response else None
     steps = planned_steps(len(rows), training.global_batch_size, training.max_steps, training.epochs)
     return Run(training, student, rows, signal, weights, steps, device, training_dtype(training.precision, device))
 
@@ -141,7 +141,7 @@ def accumulate(run: Run, step: int) -> Line:
         with autocast(run.dtype, run.device):
             states = run.student.hidden(tensors.ids)
         wanted = states.flatten(0, 1).index_select(0, tensors.positions)
-        teacher = run.signal.logits([row.signal for row in rows]) if run.signal else None
+        teacher = run.signal.of(rows) if run.signal else None
         loss = distillation_loss(wanted, run.student.head, tensors.targets, teacher, run.weights, valid, dtype=run.dtype)
         loss.total.backward()  # type: ignore[no-untyped-call]
         total += loss.total.item()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .asks import Ask
+from .distribution import REASONED, Distribution, Reader
 from .gateway import Reply
 
 CUT, REFUSED, UNANSWERED = "cut", "refused", "unanswered"
@@ -17,12 +18,18 @@ _THINKING = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Choice:
-    """One text. `problem` is why it cannot be learned from, empty where it can; `detail` says more in the API's own words."""
+    """One text. `problem` is why it cannot be learned from, empty where it can; `detail` says more in the API's own words.
+
+    `signal` says where its distributions are kept (piece, offset, length); where there are none although they were asked for, `without`
+    says why.
+    """
 
     text: str
     reasoning: str | None = None
     problem: str = ""
     detail: str = ""
+    signal: dict[str, Any] | None = None
+    without: str = ""
 
     def wire(self) -> dict[str, Any]:
         """As it is kept between runs."""
@@ -36,7 +43,8 @@ class Answered:
     at: int
     choices: tuple[Choice, ...]
     model: str
-    bought: bool
+    requests: int
+    hits: int
     cost: int
     key: str
     terms: tuple[str, ...]
@@ -52,14 +60,33 @@ class Answered:
         return Answered(**{**line, "choices": choices, "terms": tuple(line["terms"])})
 
 
-def parsed(ask: Ask, reply: Reply) -> Answered:
-    """The answer to a request; a choice that is not there counts as unanswered."""
+def parsed(ask: Ask, reply: Reply, reader: Reader | None = None) -> tuple[Answered, list[Distribution | None]]:
+    """The answer to a request, a choice that is not there counting as unanswered; and the distributions of each choice that has some.
+
+    They are read for the answers of training rows, with `reader`, where the job asks for them.
+    """
     given = [choice for choice in reply.body["choices"] if isinstance(choice, Mapping)]
     ordered = sorted(given, key=lambda choice: int(choice.get("index") or 0))[: ask.samples]
-    choices = [_choice(choice) for choice in ordered]
+    choices, distributions = [_choice(choice) for choice in ordered], list[Distribution | None]([None] * ask.samples)
+    if reader is not None and not ask.held_out:
+        for at, choice in enumerate(choices):
+            found = _distribution(choice, ordered[at], reader)
+            if isinstance(found, str):
+                choices[at] = replace(choice, without=found)
+            else:
+                distributions[at] = found
     lacking = f"{len(choices)} of {ask.samples} answers came"
     choices += [Choice("", None, UNANSWERED, lacking) for _ in range(ask.samples - len(choices))]
-    return Answered(ask.at, tuple(choices), str(reply.body.get("model") or ""), reply.bought, reply.cost, reply.key, reply.terms)
+    model = str(reply.body.get("model") or "")
+    answered = Answered(ask.at, tuple(choices), model, reply.requests, reply.hits, reply.cost, reply.key, reply.terms)
+    return answered, distributions
+
+
+def _distribution(choice: Choice, given: Mapping[str, Any], reader: Reader) -> Distribution | str:
+    """Of what the student is trained on. After reasoning the teacher's distribution is that of a context which the student does not see."""
+    if choice.problem:
+        return ""
+    return REASONED if choice.reasoning else reader.read(choice.text, given.get("logprobs"))
 
 
 def _choice(choice: Mapping[str, Any]) -> Choice:

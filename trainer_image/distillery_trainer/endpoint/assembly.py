@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from distillery_trainer.stage import Outcome, StageContext
 from .answers import CUT, UNANSWERED, Answered, Choice
 from .asks import Ask
 from .selection import Selection
+from .signals import write_shards
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class Assembly:
     selection: Selection
     asks: Sequence[Ask]
     answers: Mapping[int, Answered]
+    #: Why those without an answer have none.
+    lost: Mapping[int, str]
     info: TeacherInfo
     shards: int
+    #: Brings the file of a piece to this machine.
+    fetch: Callable[[str], Path]
 
     def outcome(self) -> Outcome:
         """The files of the stage, and what it says of them."""
@@ -40,6 +45,7 @@ class Assembly:
             if not left:
                 raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {self.selection.dropped.told()}")
         folder = self.context.new_folder("output")
+        signal = self._signal(train, folder)
         write_lines(folder / "train.jsonl", (example.wire() for example in train))
         write_lines(folder / "heldout.jsonl", (example.wire() for example in held))
         write_lines(folder / "dropped.jsonl", self.selection.dropped.lines)
@@ -51,12 +57,14 @@ class Assembly:
             "droppedRows": float(dropped),
             "requests": float(usage["requests"]),
             "cacheHits": float(usage["cacheHits"]),
+            **({"signalRows": float(signal["rows"])} if signal else {}),
         }
         counts = {"train": len(train), "heldOut": len(held), "dropped": dropped}
         told = f"{len(train)} training and {len(held)} held-out rows; {usage['requests']} answers bought for ${usage['cost']}"
         told += f", {usage['cacheHits']} were there" if usage["cacheHits"] else ""
+        told += _told(signal, len(train))
         told += f"; dropped: {self.selection.dropped.told()}" if dropped else ""
-        return Outcome(folder, StageResult(message=told[:1024]), self._lineage(usage), metrics, counts)
+        return Outcome(folder, StageResult(message=told[:1024]), self._lineage(usage, signal), metrics, counts)
 
     def _train(self) -> list[Example]:
         """Rows that brought a completion, and those that the teacher completed: one for each sample."""
@@ -72,7 +80,7 @@ class Assembly:
                     self.selection.dropped.add(named.row, "train", choice.problem, choice.detail)
                 else:
                     named.completion, named.reasoning = choice.text, choice.reasoning
-                    named.completion_ids = self._ids(choice.text)
+                    named.completion_ids, named.signal = self._ids(choice.text), choice.signal
                     made.append(named)
         if self.selection.renderer is None:
             return made
@@ -95,7 +103,7 @@ class Assembly:
 
     def _choices(self, ask: Ask) -> tuple[Choice, ...]:
         answer = self.answers.get(ask.at)
-        return answer.choices if answer else (Choice("", None, UNANSWERED),) * ask.samples
+        return answer.choices if answer else (Choice("", None, UNANSWERED, self.lost.get(ask.at, "")),) * ask.samples
 
     def _ids(self, text: str) -> list[int]:
         renderer = self.selection.renderer
@@ -110,7 +118,22 @@ class Assembly:
         if (files.folder / "config.json").is_file():
             shutil.copyfile(files.folder / "config.json", folder / "config.json")
 
-    def _lineage(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+    def _signal(self, train: Sequence[Example], folder: Path) -> dict[str, Any] | None:
+        """Write the distributions; how many rows have some, and why the others have none. None where the job keeps none."""
+        endpoint = self.context.job.spec.teacher.endpoint
+        if endpoint is None or endpoint.tokenizer is None or not endpoint.sampling.top_logprobs:
+            return None
+        rows = write_shards(train, self.fetch, folder)
+        without = Counter(choice.without for answer in self.answers.values() for choice in answer.choices if choice.without)
+        given = sum(example.row.completion is not None for example in train)
+        return {
+            "kind": "topK",
+            "k": endpoint.sampling.top_logprobs,
+            "rows": rows,
+            "without": {**without, **({"givenCompletion": given} if given else {})},
+        }
+
+    def _lineage(self, usage: Mapping[str, Any], signal: Mapping[str, Any] | None) -> dict[str, Any]:
         spec, renderer = self.context.job.spec, self.selection.renderer
         evaluation = spec.data.evaluation
         shards = [
@@ -121,7 +144,7 @@ class Assembly:
             "teacher": teacher_lineage(self.info, self.answers.values()),
             "usage": {**usage, "shards": shards},
             "dropped": dict(Counter(line["reason"] for line in self.selection.dropped.lines)),
-            "signal": None,
+            "signal": signal,
             "answer": evaluation.answer.wire() if evaluation and evaluation.answer else None,
             "endOfTurn": list(renderer.end) if renderer else None,
             "format": spec.data.train.format if spec.data.train else None,
@@ -129,13 +152,22 @@ class Assembly:
         }
 
 
+def _told(signal: Mapping[str, Any] | None, rows: int) -> str:
+    """How many rows the teacher's distribution is known of."""
+    if signal is None:
+        return ""
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(signal["without"].items()))
+    rest = f", the others are learned from as text ({why})" if why else ""
+    return f"; log-probabilities of {signal['rows']} of {rows} rows{rest}"
+
+
 def usage_of(answers: Iterable[Answered]) -> dict[str, Any]:
     """What some answers were: bought or there already, at which cost, from which models, under which terms."""
     given = list(answers)
     return {
         "answers": len(given),
-        "requests": sum(answer.bought for answer in given),
-        "cacheHits": sum(not answer.bought for answer in given),
+        "requests": sum(answer.requests for answer in given),
+        "cacheHits": sum(answer.hits for answer in given),
         "cost": usd(sum(answer.cost for answer in given)),
         "models": sorted({answer.model for answer in given if answer.model}),
         "terms": sorted({term for answer in given for term in answer.terms}),

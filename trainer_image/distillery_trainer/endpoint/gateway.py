@@ -20,15 +20,34 @@ from distillery_trainer.errors import StageError
 #: An answer may take minutes; the gateway has a bound of its own, and keeps an answer that nobody waits for any more.
 _READ_SECONDS, _CONNECT_SECONDS = 900.0, 10.0
 _MOST_CONNECTIONS = 512
-_OUT_OF_BUDGET = frozenset({"budget_exhausted", "budget_paused", "overrun"})
+#: Refusals that a platform team can heal, by code: the stage ends without a failure and runs again when the gateway lets the job in.
+_HEALS = {
+    "budget_exhausted": reasons.BUDGET_EXHAUSTED,
+    "budget_paused": reasons.BUDGET_PAUSED,
+    "overrun": reasons.OVERRUN,
+    "budget_missing": reasons.BUDGET_MISSING,
+    "model_not_found": reasons.TEACHER_UNKNOWN,
+    "price_unknown": reasons.PRICE_UNKNOWN,
+    "terms_forbid_use": reasons.TERMS_FORBID_USE,
+    "terms_unknown": reasons.TERMS_UNKNOWN,
+    "approval_needed": reasons.APPROVAL_NEEDED,
+    "approval_expired": reasons.APPROVAL_EXPIRED,
+    "credential_missing": reasons.CREDENTIAL_MISSING,
+    "credential_forbidden": reasons.CREDENTIAL_FORBIDDEN,
+    "base_url_forbidden": reasons.BASE_URL_FORBIDDEN,
+    "scope_forbidden": reasons.SCOPE_FORBIDDEN,
+}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer in the API's own words, and what the gateway says of it: where it came from, its cost in nano-dollars, its terms."""
+    """An answer in the API's own words, and what the gateway says of it: bought (`requests`) or there already (`hits`), its cost in
+    nano-dollars, the key that it is filed under, the terms that it came under.
+    """
 
     body: Mapping[str, Any]
-    bought: bool
+    requests: int
+    hits: int
     cost: int
     key: str
     terms: tuple[str, ...]
@@ -113,7 +132,7 @@ class Gateway:
         said = response.headers
         terms = tuple(term.strip() for term in said.get("X-Distillery-Terms", "").split(",") if term.strip())
         cost, bought = int(said.get("X-Distillery-Cost", "0")), said.get("X-Distillery-Cache", "miss") == "miss"
-        return Reply(found, bought, cost, said.get("X-Distillery-Answer", ""), terms)
+        return Reply(found, int(bought), int(not bought), cost, said.get("X-Distillery-Answer", ""), terms)
 
     async def _send(self, method: str, path: str, **parts: Any) -> httpx2.Response:
         headers = {**parts.pop("headers", {}), **self._authorization()}
@@ -143,27 +162,18 @@ def _trouble(response: httpx2.Response) -> Trouble:
     told = error if isinstance(error, dict) else {}
     code, message = str(told.get("code") or ""), str(told.get("message") or f"HTTP {response.status_code} {response.text[:200]}")
     status = response.status_code
-    if code in _OUT_OF_BUDGET:
+    if code in _HEALS:
         resumes = response.headers.get("X-Distillery-Resumes")
         when = f"; it resumes at {resumes}" if resumes and resumes not in message else ""
-        return Closed(StageError(reasons.BUDGET_EXHAUSTED, f"{message}{when}; the answers bought so far are kept", OUT_OF_BUDGET))
+        return Closed(StageError(_HEALS[code], f"{message}{when}; the answers bought so far are kept", OUT_OF_BUDGET))
     if code == "in_doubt":
         return InDoubt(message)
     if status in (400, 413, 422) or code == "teacher_failed":
         return Unanswered(message)
     if status in (403, 404):
-        return Closed(StageError(_reason(code), f"spec.teacher.endpoint: {message}"))
+        return Closed(StageError(reasons.ACCESS_DENIED, f"spec.teacher.endpoint: {message}"))
     # 401 too: a token that was just renewed, or an API server that reviews none at the moment
     return Later(message, _retry_after(response), busy=status == 429)
-
-
-#: Codes whose name in snake case does not lead back to the reason.
-_REASONS = {"model_not_found": reasons.TEACHER_UNKNOWN, "base_url_forbidden": reasons.BASE_URL_FORBIDDEN}
-
-
-def _reason(code: str) -> str:
-    """The reason behind a code of the gateway: terms_forbid_use is TermsForbidUse."""
-    return _REASONS.get(code) or "".join(word.capitalize() for word in code.split("_")) or reasons.ACCESS_DENIED
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

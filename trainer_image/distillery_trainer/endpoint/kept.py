@@ -1,22 +1,28 @@
 """Answers that outlive their pod: pieces of a shard in the stage's work folder, and a part for each shard that is done.
 
-A piece is JSONL, one answer on each line. A part names the pieces of its shard, so that whoever finishes last can put all together.
+A piece is JSONL, one answer on each line, with the distributions beside it where the job keeps them. A part names the pieces of its
+shard, so that whoever finishes last can put all together.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distillery.api.stages import digest
 from distillery_trainer.stores import Store
 
+from . import signals
 from .answers import Answered
+from .distribution import Distribution
 
+#: An answer, and the distributions of its choices that have some.
+Fresh = tuple[Answered, Sequence[Distribution | None]]
 _READERS = 8
 
 
@@ -30,16 +36,23 @@ class Kept:
     def restore(self, scratch: Path) -> dict[int, Answered]:
         """The answers of this shard's earlier runs, by number."""
         mine = f"{self._folder}/piece-{self._shard:05d}-"
-        self._pieces = [entry.path.rsplit("/", 1)[1] for entry in self._store.list(self._folder) if entry.path.startswith(mine)]
+        there = (entry.path for entry in self._store.list(self._folder))
+        self._pieces = [path.rsplit("/", 1)[1] for path in there if path.startswith(mine) and path.endswith(".jsonl")]
         return self._read(self._pieces, scratch)
 
-    def keep(self, answers: Sequence[Answered], scratch: Path) -> None:
+    def keep(self, fresh: Sequence[Fresh], scratch: Path) -> None:
         """Put some answers in the store as one piece. The name is new each time: two pods of one shard do not overwrite each other."""
-        name = f"piece-{self._shard:05d}-{uuid.uuid4().hex[:12]}.jsonl"
+        name = f"piece-{self._shard:05d}-{uuid.uuid4().hex[:12]}"
         scratch.mkdir(parents=True, exist_ok=True)
-        (scratch / name).write_text("".join(json.dumps(answer.wire(), ensure_ascii=False) + "\n" for answer in answers))
-        self._store.put(scratch / name, f"{self._folder}/{name}")
-        self._pieces.append(name)
+        files = [f"{name}.jsonl"]
+        if distributions := [one for _, given in fresh for one in given if one is not None]:
+            files.insert(0, f"{name}.safetensors")
+            signals.save(scratch / files[0], distributions)
+        lines = (json.dumps(answer.wire(), ensure_ascii=False) for answer in _placed(fresh, files[0]))
+        (scratch / files[-1]).write_text("".join(f"{line}\n" for line in lines))
+        for file in files:
+            self._store.put(scratch / file, f"{self._folder}/{file}")
+        self._pieces.append(files[-1])
 
     def finish(self, part: dict[str, Any]) -> None:
         """This shard is done: all its answers are in its pieces."""
@@ -63,16 +76,32 @@ class Kept:
         for shard in range(self._shards):
             self._store.delete(f"{self._folder}/{self._part(shard)}")
 
+    def fetch(self, name: str, scratch: Path) -> Path:
+        """The file of a piece on this machine. Missing as above."""
+        place = scratch / name
+        if not place.exists():
+            self._store.get(f"{self._folder}/{name}", place)
+        return place
+
     @staticmethod
     def _part(shard: int) -> str:
         return f"part-{shard:05d}.json"
 
     def _read(self, names: Sequence[str], scratch: Path) -> dict[int, Answered]:
         def fetched(name: str) -> list[Answered]:
-            place = scratch / name
-            if not place.exists():
-                self._store.get(f"{self._folder}/{name}", place)
-            return [Answered.read(json.loads(line)) for line in place.read_text().splitlines()]
+            return [Answered.read(json.loads(line)) for line in self.fetch(name, scratch).read_text().splitlines()]
 
         with ThreadPoolExecutor(_READERS) as pool:
             return {answer.at: answer for piece in pool.map(fetched, names) for answer in piece}
+
+
+def _placed(fresh: Iterable[Fresh], file: str) -> Iterator[Answered]:
+    """The answers, each choice with the place of its distributions in `file`."""
+    offset = 0
+    for answer, distributions in fresh:
+        choices = []
+        for choice, one in zip(answer.choices, distributions, strict=True):
+            place = None if one is None else {"piece": file, "offset": offset, "length": len(one)}
+            offset += 0 if one is None else len(one)
+            choices.append(replace(choice, signal=place))
+        yield replace(answer, choices=tuple(choices))

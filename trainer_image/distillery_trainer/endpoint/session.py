@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from distillery.api import reasons
@@ -19,9 +20,11 @@ from distillery_trainer.stage import StageContext
 from .answers import CUT, UNANSWERED, Answered, parsed
 from .asking import Asking, Patience, patiently
 from .asks import Ask
+from .distribution import Reader
 from .gateway import Gateway, Reply
-from .kept import Kept
+from .kept import Fresh, Kept
 from .pace import MOST, Pace
+from .samples import with_all_samples
 
 #: Answers in a piece, and seconds between two pieces: what a killed pod asks again, at no cost, since the gateway knows the answers.
 PIECE_ANSWERS, PIECE_SECONDS = 50, 10.0
@@ -60,7 +63,7 @@ class Failures:
 class Session:
     """Asks the questions of one shard; `total` is the number of rows of all shards, which maxFailureRatio is a part of."""
 
-    def __init__(self, context: StageContext, asks: Sequence[Ask], kept: Kept, total: int) -> None:
+    def __init__(self, context: StageContext, asks: Sequence[Ask], kept: Kept, total: int, reader: Reader | None = None) -> None:
         endpoint = context.job.spec.teacher.endpoint
         if endpoint is None:
             raise ValueError("a session asks teacher.endpoint")
@@ -68,7 +71,8 @@ class Session:
         self.answers: dict[int, Answered] = {}
         self.failed_rows: dict[int, str] = {}
         self.failures = Failures()
-        self._fresh: list[Answered] = []
+        self._fresh: list[Fresh] = []
+        self._reader = reader
 
     def run(self, patience: Patience | None = None) -> TeacherInfo:
         """Until each question has an answer or has failed, and all answers are in the store. Raises what ended it before."""
@@ -87,8 +91,13 @@ class Session:
         async with Gateway.of(self._context.environment) as gateway:
             info = await patiently(gateway.teacher, self, patience)
             spec, endpoint = self._context.job.spec, self._endpoint
+
+            def send(ask: Ask) -> Awaitable[Reply]:
+                path, body = ask.request(spec, endpoint)
+                return with_all_samples(partial(gateway.ask, path), body, ask.samples)
+
             pace = Pace(most=min(MOST, info.teacher.rate_limits.max_concurrency))
-            asking = Asking(lambda ask: gateway.ask(*ask.request(spec, endpoint)), self, pace, patience)
+            asking = Asking(send, self, pace, patience)
             keeper = asyncio.ensure_future(self._keep_as_they_come())
             try:
                 await asking.run(missing)
@@ -100,10 +109,10 @@ class Session:
 
     def answered(self, ask: Ask, reply: Reply) -> None:
         """Take an answer."""
-        answer = parsed(ask, reply)
+        answer, distributions = parsed(ask, reply, self._reader)
         self.answers[ask.at] = answer
         self.failures.add(ask, answer)
-        self._fresh.append(answer)
+        self._fresh.append((answer, distributions))
         self._report()
 
     def failed(self, ask: Ask, why: str) -> None:

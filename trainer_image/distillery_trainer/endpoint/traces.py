@@ -16,6 +16,7 @@ from distillery_trainer.stage import Outcome, StageContext
 
 from .asks import mine, planned
 from .assembly import Assembly
+from .distribution import Reader
 from .kept import Kept
 from .selection import Shard, select
 from .session import Failures, Session, rows_of
@@ -32,12 +33,15 @@ def run(context: StageContext) -> Outcome:
     asks = planned(selection.train, selection.held, endpoint)
     plan = [[ask.row.id for ask in asks], endpoint.sampling.samples, shard.count]
     kept = Kept(context.output, f"{context.work_folder}/answers", plan, shard.index, shard.count)
-    session = Session(context, mine(asks, shard.index, shard.count), kept, rows_of(asks))
+    renderer, k = selection.renderer, endpoint.sampling.top_logprobs
+    reader = Reader(renderer, k) if renderer and k else None
+    session = Session(context, mine(asks, shard.index, shard.count), kept, rows_of(asks), reader)
     info = session.run()
+    scratch = context.work / "answers"
     kept.finish({"failed": session.failed_rows})
     try:
         parts = kept.parts()
-        answers = kept.all_answers(parts or [], context.work / "answers")
+        answers = kept.all_answers(parts or [], scratch)
     except (Missing, FileNotFoundError) as error:
         return _overtaken(context, error)
     if parts is None:
@@ -53,7 +57,10 @@ def run(context: StageContext) -> Outcome:
     if failed := failures.error(endpoint, rows_of(asks)):
         kept.reopen()
         raise failed
-    return Assembly(context, selection, asks, answers, info, shard.count).outcome()
+    try:
+        return Assembly(context, selection, asks, answers, lost, info, shard.count, lambda name: kept.fetch(name, scratch)).outcome()
+    except (Missing, FileNotFoundError) as error:
+        return _overtaken(context, error)
 
 
 def _overtaken(context: StageContext, error: Exception) -> Outcome:

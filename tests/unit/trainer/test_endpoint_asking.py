@@ -1,0 +1,396 @@
+"""How the teacher is asked: as fast as it answers, patiently, never twice for nothing; and what ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.trainer import tiny
+from tests.unit.trainer.gateway import COST, INFO, FakeGateway, chat, failure, prompt_of, serving
+from tests.unit.trainer.pipeline import HASHES, finished
+from tests.unit.trainer.test_endpoint_traces import PROMPTS, WORDS, execute, lines, spec, told
+
+from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, TERMINATED, USER_MISTAKE
+from distillery_trainer.endpoint import asking, session
+from distillery_trainer.endpoint.pace import Pace
+
+Script = Callable[[dict[str, Any], int], Any]
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without back-off, and with pieces after every few answers."""
+    monkeypatch.setattr("distillery_trainer.endpoint.pace._FIRST_DELAY", 0.001)
+    monkeypatch.setattr(session, "PIECE_ANSWERS", 3)
+    monkeypatch.setattr(session, "PIECE_SECONDS", 0.2)
+
+
+def once(trouble: Any, then: Script = told, **only: str) -> Script:
+    """Trouble at the first attempt (of the named prompt), then an answer."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        hit = only.get("prompt", prompt_of(body)) == prompt_of(body)
+        return trouble if hit and attempt == 0 else then(body, attempt)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (429, "rate_limit_exceeded", {"Retry-After": "0.01"}),
+        (503, "gateway_unavailable", {}),
+        (503, "ledger_read_only", {"Retry-After": "0"}),
+        (502, "in_doubt", {}),
+        (500, "", {}),
+        (401, "token_invalid", {}),
+    ],
+    ids=lambda trouble: f"{trouble[0]} {trouble[1]}",
+)
+def test_what_may_heal_is_asked_again(tmp_path: Path, trouble: Any) -> None:
+    with serving(FakeGateway(once(trouble))) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path))
+        assert code == 0, place.result().message
+    assert len(gateway.bought) == 16
+    assert len(gateway.asked) == 32
+    _, files = finished(tmp_path, "traces")
+    assert lines(files, "dropped.jsonl") == []
+
+
+def test_an_outcome_in_doubt_is_tried_twice_more(tmp_path: Path) -> None:
+    """Each attempt is booked at its worst case; then the row goes without."""
+    doubt = (502, "in_doubt", {})
+    with serving(FakeGateway(lambda body, attempt: doubt if prompt_of(body) == "say fox" else told(body, attempt))) as gateway:
+        endpoint = {"maxFailureRatio": "0.1"}
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint=endpoint))[0] == 0
+    assert Counter(map(prompt_of, gateway.asked))["say fox"] == 3
+    _, files = finished(tmp_path, "traces")
+    assert [(line["id"], line["reason"], line["detail"]) for line in lines(files, "dropped.jsonl")] == [
+        ("fox", "unanswered", "the gateway's sentence on in_doubt")
+    ]
+
+
+HEALS = {
+    "budget_exhausted": (429, "BudgetExhausted"),
+    "budget_paused": (429, "BudgetPaused"),
+    "overrun": (429, "Overrun"),
+    "terms_forbid_use": (403, "TermsForbidUse"),
+    "credential_missing": (403, "CredentialMissing"),
+    "base_url_forbidden": (403, "BaseURLForbidden"),
+    "model_not_found": (404, "TeacherUnknown"),
+}
+
+
+@pytest.mark.parametrize("code", HEALS)
+def test_a_refusal_that_can_heal_keeps_what_is_there(tmp_path: Path, code: str) -> None:
+    """Exit 76; the next run asks the rest alone."""
+    status, reason = HEALS[code]
+    closed = threading.Event()
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return (status, code, {"X-Distillery-Resumes": "2026-12-01T00:00:00Z"}) if closed.is_set() else told(body, attempt)
+
+    def until_seven(body: dict[str, Any], attempt: int) -> Any:
+        if len(gateway.bought) >= 7:
+            closed.set()
+        return script(body, attempt)
+
+    gateway = FakeGateway(until_seven)
+    with serving(gateway):
+        ended, place = execute(tmp_path, gateway, "traces", spec(tmp_path))
+        assert (ended, place.result().reason) == (OUT_OF_BUDGET, reason)
+        assert f"the gateway's sentence on {code}; it resumes at 2026-12-01T00:00:00Z" in place.result().message
+        first = len(gateway.asked)
+        gateway.script = told
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+    assert len(gateway.bought) == 16
+    assert len(gateway.asked) - first == 16 - 7
+
+
+def test_a_pod_that_is_none_of_a_stage_is_told_so(tmp_path: Path) -> None:
+    with serving(FakeGateway(told, info=(403, "not_a_stage_pod", {}))) as gateway:
+        for kind in ("preflight", "traces"):
+            tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+            code, place = execute(tmp_path, gateway, kind, spec(tmp_path))
+            assert (code, place.result().reason) == (USER_MISTAKE, "AccessDenied")
+    assert gateway.asked == []
+
+
+def test_preflight_waits_for_the_platform_team(tmp_path: Path) -> None:
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    with serving(FakeGateway(told, info=(403, "approval_expired", {}))) as gateway:
+        code, place = execute(tmp_path, gateway, "preflight", spec(tmp_path))
+    assert (code, place.result().reason) == (OUT_OF_BUDGET, "ApprovalExpired")
+
+
+def test_a_gateway_that_stays_away_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For this pod: exit 75, and the next one tries again."""
+    monkeypatch.setattr(asking.Patience, "__init__", lambda self, **_: self.__dict__.update(silence=0.3, grace=1.0))
+    gateway = FakeGateway(told, url="http://127.0.0.1:9")
+    code, place = execute(tmp_path, gateway, "traces", spec(tmp_path))
+    assert (code, place.result().reason) == (TEMPORARY, "GatewayUnavailable")
+    assert "the gateway does not answer" in place.result().message
+
+
+def test_sigterm_keeps_the_answers_and_the_next_run_asks_the_rest(tmp_path: Path) -> None:
+    """What was under way is waited for, for a while."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        if len(gateway.bought) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return told(body, attempt)
+
+    gateway = FakeGateway(script)
+    with serving(gateway):
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path))
+        assert (code, place.result().reason) == (TERMINATED, "Terminated")
+        first = len(gateway.bought)
+        assert 6 < first < 16
+        gateway.script = told
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+    assert len(gateway.asked) == len(gateway.bought) == 16
+    manifest, _ = finished(tmp_path, "traces")
+    assert manifest.lineage["usage"]["cost"] == "0.024"
+
+
+def test_what_is_asked_again_costs_nothing(tmp_path: Path) -> None:
+    """Pieces that were lost are in the gateway's cache."""
+    with serving(FakeGateway(told)) as gateway:
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+        for path in (tmp_path / "out").rglob("manifest.json"):
+            path.unlink()
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+    manifest, _ = finished(tmp_path, "traces")
+    assert (manifest.lineage["usage"]["requests"], manifest.lineage["usage"]["cacheHits"], manifest.lineage["usage"]["cost"]) == (
+        0,
+        16,
+        "0.00",
+    )
+    assert len(gateway.bought) == 16
+
+
+def test_the_last_shard_puts_all_together(tmp_path: Path) -> None:
+    with serving(FakeGateway(told)) as gateway:
+        job = spec(tmp_path, endpoint={"shards": 2})
+        code, place = execute(tmp_path, gateway, "traces", job, JOB_COMPLETION_INDEX="1")
+        assert (code, place.result().manifest) == (0, None)
+        assert "shard 2 of 2 is done: 8 answers" in place.result().message
+        assert len(gateway.bought) == 8
+        code, place = execute(tmp_path, gateway, "traces", job, JOB_COMPLETION_INDEX="0")
+        assert code == 0
+        assert place.result().manifest is not None
+    manifest, files = finished(tmp_path, "traces")
+    assert [row["id"] for row in lines(files, "train.jsonl")] == list(WORDS)
+    shards = manifest.lineage["usage"]["shards"]
+    assert [(shard["shard"], shard["requests"]) for shard in shards] == [(0, 8), (1, 8)]
+    assert not (tmp_path / f"out/stages/traces-{HASHES['traces']}/work/uid-1").exists()
+
+
+def test_shards_that_finish_at_once_commit_once(tmp_path: Path) -> None:
+    """Both see that all is there; the loser takes over what the winner has made, even if the pieces are gone by then."""
+    job = spec(tmp_path, endpoint={"shards": 2})
+    with serving(FakeGateway(told)) as gateway:
+        execute(tmp_path, gateway, "traces", job, JOB_COMPLETION_INDEX="1")
+        kept = next((tmp_path / "out").rglob("part-00001.json")).parent
+        saved = {path.name: path.read_bytes() for path in kept.iterdir()}
+        execute(tmp_path, gateway, "traces", job, JOB_COMPLETION_INDEX="0")
+        won = json.loads(next((tmp_path / "out").rglob("manifest.json")).read_text())
+        # the other shard as it is when it has just seen that both are done
+        kept.mkdir(parents=True)
+        for name, data in saved.items():
+            if name.startswith("part"):
+                (kept / name).write_bytes(data)
+        manifest = next((tmp_path / "out").rglob("manifest.json"))
+        code, place = execute(tmp_path, gateway, "traces", job, JOB_COMPLETION_INDEX="1")
+        assert (code, place.result().adopted) == (0, True)
+        assert json.loads(manifest.read_text()) == won
+
+
+def test_a_shard_that_there_is_none_of(tmp_path: Path) -> None:
+    with serving(FakeGateway(told)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path), JOB_COMPLETION_INDEX="1")
+    assert code == USER_MISTAKE
+    assert "this pod is number 1, but there are 1 shards" in place.result().message
+
+
+def bad(body: dict[str, Any], attempt: int) -> Any:
+    """Three words are refused, cut and left without text."""
+    word = prompt_of(body).split()[1]
+    if prompt_of(body).startswith("tell"):
+        return chat(f"{word} it", finish="length")
+    if word == "fox":
+        return chat("", refusal="I cannot talk of foxes.")
+    if word == "dog":
+        return chat("dog it", finish="length")
+    if word == "city":
+        return (400, "invalid_request_error", {})
+    return told(body, attempt)
+
+
+def test_rows_that_fail_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    """A held-out answer that was cut is one: the student's is cut there too."""
+    with serving(FakeGateway(bad)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint={"maxFailureRatio": "0.2"}))
+        assert code == 0, place.result().message
+    manifest, files = finished(tmp_path, "traces")
+    assert [(line["id"], line["reason"], line.get("detail")) for line in lines(files, "dropped.jsonl")] == [
+        ("fox", "refused", "I cannot talk of foxes."),
+        ("dog", "cut", "finish_reason length"),
+        ("city", "unanswered", "the gateway's sentence on invalid_request_error"),
+    ]
+    assert manifest.lineage["dropped"] == {"refused": 1, "cut": 1, "unanswered": 1}
+    assert [row["teacher_answer"] for row in lines(files, "heldout.jsonl")] == [f"{word} it" for word in WORDS[:4]]
+
+
+def test_too_many_failures_end_the_stage_with_the_commonest_reasons(tmp_path: Path) -> None:
+    """The next run asks again what had no answer, and nothing else."""
+    with serving(FakeGateway(bad)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint={"maxFailureRatio": "0.1"}))
+        assert (code, place.result().reason) == (USER_MISTAKE, "TeacherFailed")
+        message = place.result().message
+        assert "of 16 rows failed, more than maxFailureRatio 0.1 allows" in message
+        assert "1 refused (I cannot talk of foxes.)" in message
+        before = len(gateway.asked)
+        gateway.script = told
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint={"maxFailureRatio": "0.2"}))
+        assert code == 0, place.result().message
+    assert "city" in {prompt_of(body).split()[1] for body in gateway.asked[before:]}
+    assert not {"fox", "dog"} & {prompt_of(body).split()[1] for body in gateway.asked[before:] if prompt_of(body).startswith("say")}
+
+
+@pytest.mark.parametrize(
+    ("answer", "completion", "reasoning"),
+    [
+        (chat("<think>a fox?\nyes</think>\n\nfox it is"), "fox it is", "a fox?\nyes"),
+        (chat("a fox?</think>fox it is"), "fox it is", "a fox?"),
+        (chat("fox it is", reasoning_content="a fox"), "fox it is", "a fox"),
+        (chat("fox <think> it is"), "fox <think> it is", None),
+        ({"choices": [{"finish_reason": "stop", "message": {"content": [{"type": "text", "text": "fox"}]}}]}, "fox", None),
+    ],
+)
+def test_reasoning_is_kept_apart(tmp_path: Path, answer: Any, completion: str, reasoning: str | None) -> None:
+    with serving(FakeGateway(lambda body, attempt: answer if prompt_of(body) == "say fox" else told(body, attempt))) as gateway:
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+    row = lines(finished(tmp_path, "traces")[1], "train.jsonl")[0]
+    assert (row["completion"], row.get("reasoning")) == (completion, reasoning)
+
+
+def test_an_answer_that_never_left_its_reasoning_is_cut(tmp_path: Path) -> None:
+    thinking = chat("<think>a fox, or")
+    with serving(FakeGateway(lambda body, attempt: thinking if prompt_of(body) == "say fox" else told(body, attempt))) as gateway:
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint={"maxFailureRatio": "0.1"}))[0] == 0
+    line = lines(finished(tmp_path, "traces")[1], "dropped.jsonl")[0]
+    assert (line["id"], line["reason"], line["detail"]) == ("fox", "cut", "it ended within its reasoning")
+
+
+SAMPLED = {"sampling": {"samples": 3, "temperature": "0.7", "topP": "0.9", "seed": 5, "stop": ["\n"], "maxCompletionTokens": 9}}
+
+
+def numbered(body: dict[str, Any], attempt: int) -> Any:
+    """Every choice is another."""
+    return chat(*(f"answer {at}" for at in range(body.get("n", 1))))
+
+
+@pytest.mark.parametrize("knows_n", [True, False])
+def test_samples_become_rows(tmp_path: Path, knows_n: bool) -> None:
+    """A server without `n` is asked for each by its number."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return numbered(body, attempt) if knows_n else chat(f"answer {body['seed'] - 5}")
+
+    with serving(FakeGateway(script)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint=SAMPLED))
+        assert code == 0, place.result().message
+    manifest, files = finished(tmp_path, "traces")
+    rows = [(row["id"], row["completion"]) for row in lines(files, "train.jsonl")][:3]
+    assert rows == [("fox#0", "answer 0"), ("fox#1", "answer 1"), ("fox#2", "answer 2")]
+    body = next(body for body in gateway.asked if prompt_of(body) == "say fox")
+    assert {name: body[name] for name in body if name not in ("model", "messages")} == {
+        "max_completion_tokens": 9, "temperature": 0.7, "top_p": 0.9, "n": 3, "stop": ["\n"], "seed": 5,
+    }  # fmt: skip
+    assert manifest.lineage["usage"]["requests"] == (16 if knows_n else 12 * 3 + 4)
+    assert set(gateway.samples) == ({None} if knows_n else {None, "1", "2"})
+
+
+def test_plain_text_goes_to_text_completions(tmp_path: Path) -> None:
+    """data.chatTemplate none: a prompt is a text that goes on."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return {"choices": [{"index": 0, "finish_reason": "stop", "text": " it is"}]}
+
+    job = spec(tmp_path)
+    job["data"]["chatTemplate"] = "none"
+    with serving(FakeGateway(script)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", job)
+        assert code == 0, place.result().message
+    assert set(gateway.paths) == {"/v1/completions"}
+    assert gateway.asked[0] == {"model": "gpt-x", "prompt": "say fox", "max_tokens": 512, "temperature": 0.0}
+    assert lines(finished(tmp_path, "traces")[1], "train.jsonl")[0]["completion"] == " it is"
+
+
+def test_rows_that_have_a_completion_are_not_asked(tmp_path: Path) -> None:
+    rows = [{**row, "completion": "given"} for row in PROMPTS]
+    job = spec(tmp_path, rows=rows)
+    job["data"]["train"]["format"] = "promptCompletion"
+    with serving(FakeGateway(told)) as gateway:
+        assert execute(tmp_path, gateway, "traces", job)[0] == 0
+    assert {prompt_of(body).split()[0] for body in gateway.asked} == {"tell"}
+
+
+def test_rows_are_held_out_of_the_training_rows_where_there_are_no_others(tmp_path: Path) -> None:
+    job = spec(tmp_path)
+    del job["data"]["evaluation"]
+    with serving(FakeGateway(told)) as gateway:
+        assert execute(tmp_path, gateway, "traces", job)[0] == 0
+    _, files = finished(tmp_path, "traces")
+    held = lines(files, "heldout.jsonl")
+    assert len(held) == 1
+    assert held[0]["completion"] == held[0]["teacher_answer"] == f"{held[0]['id']} it is"
+    assert len(lines(files, "train.jsonl")) == 11
+
+
+def test_many_are_asked_at_once_and_no_more_than_the_teacher_takes(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "prompt": f"say {n}"} for n in range(300)]
+    with serving(FakeGateway(told, delay=0.01)) as gateway:
+        gateway.info = {**INFO, "teacher": {**INFO["teacher"], "rateLimits": {"maxConcurrency": 9}}}
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path, rows=rows))[0] == 0
+    assert gateway.most_in_flight == 9
+    assert COST * 304 == 456_000_000
+
+
+def test_the_pace_grows_by_one_a_window_and_falls_once_a_round() -> None:
+    pace = Pace(chance=lambda: 1.0)
+    for _ in range(4):
+        pace.answered(sent=1.0)
+    assert pace.width == 5
+    pace.refused(sent=2.0, now=3.0, seconds=None)
+    pace.refused(sent=2.5, now=3.1, seconds=None)
+    assert pace.limit == pytest.approx(5 * 0.7)
+    pace.answered(sent=2.9)
+    assert pace.limit == pytest.approx(5 * 0.7)
+    pace.refused(sent=4.0, now=5.0, seconds=7.0)
+    assert pace.not_before >= 12.0
+
+
+def test_back_off_has_full_jitter_and_an_end() -> None:
+    always, never = Pace(chance=lambda: 1.0), Pace(chance=lambda: 0.0)
+    for at in range(30):
+        for pace in (always, never):
+            pace.refused(sent=float(at) + 0.5, now=float(at) + 0.6, seconds=None)
+    assert always.not_before == pytest.approx(29.6 + 60.0)
+    assert never.not_before == pytest.approx(29.6)
+    assert never.width == 1
+    never.answered(sent=99.0)
+    assert never.failing_since is None
+
+
+def test_an_error_object_is_what_the_openai_api_sends() -> None:
+    """The fake speaks as the gateway does."""
+    assert json.loads(failure(429, "x", {}).text or "")["error"]["code"] == "x"

@@ -1,0 +1,130 @@
+"""Log-probabilities of an API as distributions over the tokenizer's ids: for those answers alone whose tokens are certain.
+
+An API names tokens by their text. The answer is tokenized again, and only where that gives the server's tokens, one by one, do its
+distributions belong to the ids that the student is trained on. Other answers are learned from as text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distillery_trainer.templates import Renderer
+
+from .vocabulary import TokenBytes
+
+#: Why an answer has no distribution.
+NONE_GIVEN, OTHER_TOKENS, NOT_NORMALISED, REASONED = "noLogprobs", "otherTokens", "notNormalised", "reasoned"
+#: By how much probabilities may add up to more than 1: servers round.
+_SLACK = 1e-3
+#: Below it a probability is 0 in float32; some servers write -9999 for "not computed".
+_LEAST = -100.0
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """ids int32 [tokens, k], logprobs float32 [tokens, k], tail float32 [tokens]: of the first tokens of a completion, in order.
+
+    Lines with fewer than k known tokens repeat their first id with -inf.
+    """
+
+    ids: np.ndarray[Any, np.dtype[np.int32]]
+    logprobs: np.ndarray[Any, np.dtype[np.float32]]
+    tail: np.ndarray[Any, np.dtype[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class _Token(NamedTuple):
+    """A token as a server names it."""
+
+    data: bytes
+    number: int | None
+    logprob: float
+    alternatives: tuple[_Token, ...] = ()
+
+
+class Reader:
+    """Reads the log-probabilities of answers for one tokenizer, k alternatives each."""
+
+    def __init__(self, renderer: Renderer, k: int) -> None:
+        self._renderer, self._k = renderer, k
+        self._table = TokenBytes(renderer.tokenizer)
+
+    def read(self, text: str, logprobs: Mapping[str, Any] | None) -> Distribution | str:
+        """The distributions over the tokens of an answer, with the end of the turn where the server gives it; else why there are none."""
+        tokens = _tokens(logprobs)
+        if not tokens or any(not token.alternatives for token in tokens):
+            return NONE_GIVEN
+        ids = self._renderer.completion_ids(text)
+        written = len(ids) - len(self._renderer.end)
+        if not written <= len(tokens) <= written + 1 or not all(map(self._same, tokens, ids)):
+            return OTHER_TOKENS
+        lines = [self._line(token.alternatives) for token in tokens]
+        if any(line is None for line in lines):
+            return NOT_NORMALISED
+        return _stacked([line for line in lines if line is not None], self._k)
+
+    def _same(self, token: _Token, index: int) -> bool:
+        return self._id(token) == index or (not token.data and token.number is None and index in self._table.special)
+
+    def _id(self, token: _Token) -> int | None:
+        """The id that a server's token is, if that is certain: its own word counts only where the bytes agree."""
+        if token.number is not None:
+            known = self._table.of(token.number)
+            certain = known == token.data or (not token.data and token.number in self._table.special)
+            return token.number if certain else None
+        return self._table.find(token.data) if token.data else None
+
+    def _line(self, alternatives: Sequence[_Token]) -> tuple[list[int], list[float], float] | None:
+        """(ids, log-probabilities, tail). A token that the tokenizer does not know counts in the tail."""
+        known: dict[int, float] = {}
+        for token in alternatives[: self._k]:
+            index = self._id(token)
+            if index is not None and index not in known and token.logprob > _LEAST:
+                known[index] = token.logprob
+        total = math.fsum(map(math.exp, known.values()))
+        if not known or total > 1 + _SLACK:
+            return None
+        return list(known), list(known.values()), max(0.0, 1.0 - total)
+
+
+def _stacked(lines: Sequence[tuple[list[int], list[float], float]], k: int) -> Distribution:
+    ids = [[*known, *([known[0]] * (k - len(known)))] for known, _, _ in lines]
+    logprobs = [[*values, *([-math.inf] * (k - len(values)))] for _, values, _ in lines]
+    tail = [rest for _, _, rest in lines]
+    return Distribution(np.array(ids, np.int32), np.array(logprobs, np.float32), np.array(tail, np.float32))
+
+
+def _tokens(logprobs: Mapping[str, Any] | None) -> list[_Token]:
+    """The tokens of either form: `content` of chat answers, which some servers give for texts too, or the lists of text completions."""
+    if not isinstance(logprobs, Mapping):
+        return []
+    if isinstance(content := logprobs.get("content"), list):
+        return [_token(entry) for entry in content if isinstance(entry, Mapping)]
+    names, tops = logprobs.get("tokens"), logprobs.get("top_logprobs")
+    if not isinstance(names, list) or not isinstance(tops, list) or len(names) != len(tops):
+        return []
+    return [
+        _Token(
+            str(name).encode(), None, 0.0, tuple(_Token(str(text).encode(), None, _number(value)) for text, value in (top or {}).items())
+        )
+        for name, top in zip(names, tops, strict=True)
+    ]
+
+
+def _token(entry: Mapping[str, Any]) -> _Token:
+    data, index = entry.get("bytes"), entry.get("id")
+    given = bytes(data) if isinstance(data, list) else str(entry.get("token") or "").encode()
+    tops = entry.get("top_logprobs")
+    alternatives = tuple(_token(top) for top in tops if isinstance(top, Mapping)) if isinstance(tops, list) else ()
+    return _Token(given, index if isinstance(index, int) else None, _number(entry.get("logprob")), alternatives)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else -math.inf
