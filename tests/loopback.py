@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from distillery import logs
-from distillery.cluster import Body, NotFound
+from distillery.cluster import Body, NotFound, Unavailable
 from distillery.gateway.asking import Asking, utc_now
 from distillery.gateway.credentials import Credentials
 from distillery.gateway.identity import Identities
@@ -33,6 +33,7 @@ from distillery.gateway.server import application
 from distillery.gateway.standing import Law
 from distillery.health import serving
 from distillery.metrics import Metrics
+from distillery.settings import GATEWAY_AUDIENCE
 from distillery.terms import Catalogue, parse_catalogue
 
 OPERATOR = ("distillery", "operator")
@@ -46,6 +47,8 @@ class Objects:
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], Body] = {}
         self.budgets: dict[tuple[str, str], Body] = {}
+        self.tokens: dict[str, Body] = {}
+        self.down = False
 
     def apply(self, body: Body, namespace: str = "default") -> None:
         """Create or replace a DistillationJob or a TeacherBudget; a changed spec gets the next generation."""
@@ -60,6 +63,8 @@ class Objects:
 
     async def review_token(self, token: str, audience: str) -> Body:
         """The status of a TokenReview."""
+        if token in self.tokens:
+            return self.tokens[token]
         if token == "operator":
             return _reviewed(*OPERATOR, ("operator-0", "uid-operator-0"), audience)
         if not token.startswith("pod:"):
@@ -68,8 +73,15 @@ class Objects:
         pod = f"{job}.{stage}.{''.join(shard) or '0'}"
         return _reviewed(namespace, "default", (pod, f"uid-{pod}"), audience)
 
+    def strange_tokens(self) -> None:
+        """Tokens that a real API server could review, and that let nobody in: for another audience, of no pod."""
+        self.tokens["wrong-audience"] = _reviewed("nlp", "default", ("arith.traces.0", "x"), "https://kubernetes.default.svc")
+        self.tokens["no-pod"] = _reviewed("nlp", "default", None, GATEWAY_AUDIENCE)
+
     async def get_pod(self, namespace: str, name: str) -> Body:
-        """A pod of a stage."""
+        """A pod of a stage, or of anybody else."""
+        if name.count(".") != 2:
+            return {"metadata": {"name": name, "uid": f"uid-{name}"}}
         job, stage, shard = name.split(".")
         owner = _owner("batch/v1", "Job", f"{job}.{stage}", f"uid-{job}.{stage}")
         labels = {"batch.kubernetes.io/job-completion-index": shard}
@@ -85,15 +97,22 @@ class Objects:
 
     async def get_job(self, namespace: str, name: str) -> Body:
         """A DistillationJob."""
+        self._answers()
         return _found(self.jobs, namespace, name)
 
     async def get_budget(self, namespace: str, name: str) -> Body:
         """A TeacherBudget."""
+        self._answers()
         return _found(self.budgets, namespace, name)
 
+    def _answers(self) -> None:
+        if self.down:
+            raise Unavailable("connection refused")
 
-def _reviewed(namespace: str, name: str, pod: tuple[str, str], audience: str) -> Body:
-    extra = {"authentication.kubernetes.io/pod-name": [pod[0]], "authentication.kubernetes.io/pod-uid": [pod[1]]}
+
+def _reviewed(namespace: str, name: str, pod: tuple[str, str] | None, audience: str) -> Body:
+    named = {} if pod is None else {"pod-name": [pod[0]], "pod-uid": [pod[1]]}
+    extra = {f"authentication.kubernetes.io/{key}": value for key, value in named.items()}
     user = {"username": f"system:serviceaccount:{namespace}:{name}", "extra": extra}
     return {"authenticated": True, "audiences": [audience], "user": user}
 

@@ -21,6 +21,7 @@ from .identity import Identities
 from .ledger import Ledger, LedgerError
 from .metrics import GatewayMetrics
 from .reservations import Reservations
+from .shortages import Shortages
 from .standing import Law, Objects, Standings
 from .teachers.teacher import Teachers
 from .watch import Watch
@@ -62,7 +63,8 @@ class Asking:
         """Put together. `clock` is monotonic."""
         standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
         teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
-        buyer = Buyer(ledger, Answers(ledger), teachers, watch, now, counted)
+        shortages = Shortages(clock)
+        buyer = Buyer(ledger, Answers(ledger), teachers, watch, shortages, now, counted)
         return cls(
             law=law,
             ledger=ledger,
@@ -71,8 +73,8 @@ class Asking:
             now=now,
             routes=[
                 *Completions(identities, standings, buyer, flights, counted).routes(),
-                *Reservations(identities, standings, ledger, watch, operator, now).routes(),
-                *Budgets(identities, standings, law, ledger, teachers, operator, now).routes(),
+                *Reservations(identities, standings, ledger, watch, shortages, operator, now).routes(),
+                *Budgets(identities, standings, law, ledger, teachers, shortages, operator, now).routes(),
             ],
         )
 

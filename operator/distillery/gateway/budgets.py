@@ -18,7 +18,8 @@ from .errors import INVALID_REQUEST, TEACHER_UNAVAILABLE, Refused
 from .http import only, token_of
 from .identity import Identities
 from .ledger import Ledger, LedgerError, WindowUse, accounts_of, ends
-from .money import amount, plain
+from .money import plain
+from .shortages import Shortages
 from .standing import Law, Standings
 from .teachers.teacher import Teachers
 from .watch import overrun, reached
@@ -36,11 +37,12 @@ class Budgets:
         law: Law,
         ledger: Ledger,
         teachers: Teachers,
+        shortages: Shortages,
         operator: tuple[str, str],
         now: Callable[[], datetime],
     ) -> None:
         self._identities, self._standings, self._law, self._ledger = identities, standings, law, ledger
-        self._teachers, self._operator, self._now = teachers, operator, now
+        self._teachers, self._shortages, self._operator, self._now = teachers, shortages, operator, now
 
     def routes(self) -> list[web.RouteDef]:
         """For the application."""
@@ -65,7 +67,7 @@ class Budgets:
         return BudgetSnapshot(
             windows=[window_of(use) for use in limited],
             teachers=[self._status(namespace, budget, teacher, now) for teacher in spec.teachers],
-            exhausted=[_exhausted(use, name) for use in limited if use.free == 0][:16],
+            exhausted=[text for use in limited if (text := self._shortages.sentence(use)) is not None],
             alerts=[*([f"overrun: {stopped.message}"] if stopped else []), *(found.sentence for found in reached(spec.alerts, limited))],
             saved=usd(await self._ledger.saved(budget)),
             ledger=LedgerHead(sequence=head.sequence, head_digest=head.digest, observed_time=stamp(now)),
@@ -126,12 +128,3 @@ def window_of(use: WindowUse) -> Window:
         overrun=text(use.overrun),
         resets=None if end is None else stamp(end),
     )
-
-
-def _exhausted(use: WindowUse, name: str) -> str:
-    account, end = use.account, ends(use.account)
-    window = account.window if account.window == "total" else f"{account.window} {account.id}"
-    field = f"spec.limits{'.tokens' if account.unit == 'tokens' else ''}.{account.window}"
-    until = "" if end is None else f", or wait until {stamp(end)}"
-    text = f"{window}{'' if account.unit == 'USD' else ' in tokens'}: {amount(account.limit or 0, account.unit)} are used up"
-    return f'{text}; raise {field} of TeacherBudget "{name}"{until}'

@@ -19,6 +19,7 @@ from .ledger import Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, ends, 
 from .metrics import GatewayMetrics
 from .money import shortage
 from .question import Question
+from .shortages import Shortages
 from .standing import Standing
 from .teachers.outcome import Billed, Doubtful, NotBilled, Outcome
 from .teachers.teacher import Teacher, Teachers
@@ -36,6 +37,7 @@ class Buyer:
     answers: Answers
     teachers: Teachers
     watch: Watch
+    shortages: Shortages
     now: Callable[[], datetime]
     metrics: GatewayMetrics
 
@@ -47,6 +49,7 @@ class Buyer:
                 return Served(kept.body, kept.cost, kept.terms, "hit")
             return await self._buy(standing, question, key, relay)
         except Refusal as error:
+            self.shortages.note(error)
             text = f'TeacherBudget "{standing.budget}" is exhausted, {shortage(error)}'
             raise refusal(reasons.BUDGET_EXHAUSTED, text, resumes=ends(error.account)) from None
         except LedgerError as error:

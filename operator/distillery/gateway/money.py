@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from distillery.api.money import usd
+from distillery.timestamps import stamp
 
-from .ledger import Refusal
+from .ledger import Refusal, ends
 
 Unit = Literal["USD", "tokens"]
 
@@ -27,6 +28,8 @@ def shortage(refusal: Refusal) -> str:
     window = account.window if account.window in ("perJob", "total") else f"{account.window} {account.id}"
     limit = amount(account.limit or 0, account.unit)
     text = f"{window}{'' if account.unit == 'USD' else ' in tokens'}: the limit of {limit} has {amount(refusal.free, account.unit)} left"
-    need = f"a request can cost up to {amount(refusal.needed, account.unit)}"
+    need = f" and a request can cost up to {amount(refusal.needed, account.unit)}" if refusal.free else ""
     field = f"spec.limits{'.tokens' if account.unit == 'tokens' else ''}.{account.window}"
-    return f'{text} and {need}; raise {field} of TeacherBudget "{account.budget}"'
+    end = ends(account)
+    until = "" if end is None else f", or wait until {stamp(end)}"
+    return f'{text}{need}; raise {field} of TeacherBudget "{account.budget}"{until}'

@@ -26,6 +26,7 @@ from .ledger import JobRef, JobUsage, Ledger, LedgerError, Need, Refusal, ends
 from .money import shortage
 from .question import template_tokens
 from .reports import JobId
+from .shortages import Shortages
 from .standing import Standing, Standings
 from .watch import Watch
 
@@ -44,11 +45,12 @@ class Reservations:
         standings: Standings,
         ledger: Ledger,
         watch: Watch,
+        shortages: Shortages,
         operator: tuple[str, str],
         now: Callable[[], datetime],
     ) -> None:
         self._identities, self._standings, self._ledger, self._watch = identities, standings, ledger, watch
-        self._operator, self._now = operator, now
+        self._shortages, self._operator, self._now = shortages, operator, now
 
     def routes(self) -> list[web.RouteDef]:
         """For the application."""
@@ -97,6 +99,7 @@ class Reservations:
                 raise pace.refused
             await self._ledger.reserve(standing.ref, standing.accounts, need_of(standing, wanted, used), self._now())
         except Refusal as error:
+            self._shortages.note(error)
             return _refused(refusal(reasons.BUDGET_EXHAUSTED, shortage(error), resumes=ends(error.account)), used, estimate, policy)
         except Refused as error:
             return _refused(error, used, estimate, policy)
