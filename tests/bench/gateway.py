@@ -2,7 +2,8 @@
 
 Requests per second, latency added to that of the teacher, and what 256 clients spend of a small budget. Figures are printed, nothing is
 asserted. LiteLLM stays in an environment of its own and keeps its budgets in memory here, its fastest way (with its database every key and
-spend is a row in Postgres); ours commits each hold and each settlement to SQLite with synchronous=FULL. Each is one process.
+spend is a row in Postgres); ours commits each hold and each settlement to SQLite with synchronous=FULL: on the disk, and in a second column
+on one in memory, which tells software from fsync. Each is one process.
 """
 
 from __future__ import annotations
@@ -114,6 +115,18 @@ def used(pid: int) -> tuple[float, float]:
     ticks = int(fields[11]) + int(fields[12])
     resident = next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return ticks / os.sysconf("SC_CLK_TCK"), resident / 1024
+
+
+def fsync(folder: Path) -> float:
+    """Milliseconds that half of the writes of a page and more wait for the disk."""
+    taken = []
+    with (folder / "page").open("wb", buffering=0) as file:
+        for _ in range(100):
+            started = time.perf_counter()
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return 1000 * sorted(taken)[50]
 
 
 async def measure(name: str, port: int, pid: int, teacher: int, direct: Heard, seconds: float, by_model: bool) -> Measured:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillery.api.budget import BudgetTeacher
@@ -127,6 +127,7 @@ TABLE = [
 ]
 
 
+@settings(max_examples=300)
 @given(
     st.sampled_from(TABLE),
     st.datetimes(datetime(2025, 1, 1), datetime(2027, 12, 31)).map(lambda at: at.replace(tzinfo=UTC)),  # noqa: DTZ001
