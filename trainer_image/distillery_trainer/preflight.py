@@ -60,7 +60,7 @@ def run(context: StageContext) -> Outcome:
     told += _asked(spec, teaching, renderer)
     told += f"; already there: {', '.join(reused)}" if reused else ""
     metrics = {
-        "teacherParameters": float(sizes.teacher),
+        **({} if teaching.endpoint else {"teacherParameters": float(sizes.teacher)}),
         "studentParameters": float(sizes.student),
         "signalBytes": float(sizes.signal_bytes),
         **(teaching.endpoint.metrics if teaching.endpoint else {}),

@@ -18,6 +18,8 @@ from distillery.api.measure import Artifact, EvaluationResult
 from distillery.api.result import StageResult
 from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stages
 
+from .endpoint.assembly import terms_lineage
+from .endpoint.preflight import teacher_info
 from .export.runtimes import main_file
 from .export_stage import judged
 from .manifest import File, Manifest
@@ -33,11 +35,12 @@ def run(context: StageContext) -> Outcome:
     home = f"{job.namespace}/{job.name}"
     root = f"{home}/{job.uid[:8]}"
     artifacts = _artifacts(context, root)
+    # first: where the teacher's terms forbid it by now, nothing is published
+    manifest = _manifest(context, artifacts)
     plan = _plan(context, artifacts)
     for done, (target, local, _) in enumerate(plan):
         context.progress.report(done, len(plan), "files")
         store.put(local, f"{root}/{target}")
-    manifest = _manifest(context, artifacts)
     readme = card(manifest)
     cards = {CARD: readme.encode(), f"model/{CARD}": readme.replace("](manifest.json)", "](../manifest.json)").encode()}
     for target, data in cards.items():
@@ -118,7 +121,7 @@ def _lineage(context: StageContext) -> dict[str, Any]:
     evaluation, rows = spec.data.evaluation or spec.data.train, spec.data.train
     hashes = {stage.name: context.inputs[stage.name] for stage in planned_stages(spec)[:-1] if stage.name in context.inputs}
     return {
-        "teacher": traces.lineage.get("teacher", {}),
+        "teacher": {**traces.lineage.get("teacher", {}), **_terms(context)},
         **{name: traces.lineage[name] for name in ("usage", "meanEntropy") if name in traces.lineage},
         "declaredUse": spec.governance.declared_use.wire() if spec.governance else None,
         "signal": traces.lineage.get("signal"),
@@ -132,6 +135,11 @@ def _lineage(context: StageContext) -> dict[str, Any]:
         "training": {**spec.training.wire(), "steps": train.counts.get("steps")},
         "stages": {**({} if TRACES in hashes else {TRACES: traces.hash}), **hashes},
     }
+
+
+def _terms(context: StageContext) -> dict[str, Any]:
+    """What an API's terms say of this job's use today: traces may be older, or made for another use. StageError if they forbid it."""
+    return terms_lineage(teacher_info(context)) if context.job.spec.teacher.endpoint else {}
 
 
 def _rows(traces: Manifest, name: str, uri: str | None) -> dict[str, Any]:

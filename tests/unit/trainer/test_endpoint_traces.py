@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from tests.unit.trainer import tiny
-from tests.unit.trainer.gateway import COST, FakeGateway, chat, prompt_of, serving
+from tests.unit.trainer.gateway import COST, INFO, FakeGateway, chat, prompt_of, serving
 from tests.unit.trainer.pipeline import HASHES, finished
+
+from distillery.api.result import OUT_OF_BUDGET, USER_MISTAKE
 
 WORDS = ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven", "brown", "France", "quick", "jumps")
 PROMPTS = [{"id": word, "prompt": f"say {word}", "answer": word} for word in WORDS]
@@ -121,3 +123,28 @@ def test_every_later_stage_works_on_text(tmp_path: Path, gateway: FakeGateway) -
     assert "The teacher was asked 16 times for $0.024." in card
     assert "| teacher | `gpt-x-2026-01-01` at https://api.example.com/v1 |" in card
     assert "teacher's sha256" not in card
+
+
+def test_terms_are_looked_at_again_before_anything_is_published(tmp_path: Path, gateway: FakeGateway) -> None:
+    """And the card holds what they say now, not what they said when the answers were bought."""
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    job = spec(tmp_path, training={"maxSteps": 1, "globalBatchSize": 4, "maxSequenceLength": 64})
+    for kind in ("traces", "curate", "train", "evaluate"):
+        assert execute(tmp_path, gateway, kind, job)[0] == 0
+    gateway.info = (403, "terms_forbid_use", {})
+    code, place = execute(tmp_path, gateway, "publish", job)
+    assert (code, place.result().reason) == (OUT_OF_BUDGET, "TermsForbidUse")
+    assert not (tmp_path / "out/team").exists()
+    gateway.info = {**INFO, "policy": {"verdict": "permit", "terms": ["new-terms"]}}
+    assert execute(tmp_path, gateway, "publish", job)[0] == 0
+    card = (tmp_path / "out/team/job/uid-1/README.md").read_text()
+    assert "# job\n" in card
+    assert "under the terms `new-terms`; the declared use was judged `permit`." in card
+
+
+def test_a_message_of_a_tool_is_refused_by_preflight(tmp_path: Path, gateway: FakeGateway) -> None:
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    rows = [{"prompt": [{"role": "user", "content": "hi"}, {"role": "tool", "content": "42"}]}, *PROMPTS]
+    code, place = execute(tmp_path, gateway, "preflight", spec(tmp_path, rows=rows))
+    assert (code, place.result().reason) == (USER_MISTAKE, "RowsInvalid")
+    assert "train.jsonl line 1: holds a message of role 'tool'" in place.result().message

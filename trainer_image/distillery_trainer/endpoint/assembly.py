@@ -176,14 +176,22 @@ def usage_of(answers: Iterable[Answered]) -> dict[str, Any]:
 
 def teacher_lineage(info: TeacherInfo, answers: Iterable[Answered]) -> dict[str, Any]:
     """Who taught, under which terms: what the gateway says, and what the answers say of themselves."""
-    teacher, policy = info.teacher, info.policy
+    teacher = info.teacher
     return {
         "kind": "endpoint",
         "name": teacher.name,
-        "budget": info.budget,
         "baseURL": teacher.base_url,
         "model": teacher.model,
         "returnedModels": usage_of(answers)["models"],
+        **terms_lineage(info),
+    }
+
+
+def terms_lineage(info: TeacherInfo) -> dict[str, Any]:
+    """What the terms say of one job's declared use at this moment, and which prices apply."""
+    policy = info.policy
+    return {
+        "budget": info.budget,
         "terms": list(policy.terms),
         "verdict": policy.verdict,
         "clause": policy.clause,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from distillery.api import reasons
 from distillery.api.stages import digest
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError, Stopped
@@ -46,8 +47,23 @@ def endpoint_of(context: StageContext) -> Endpoint:
     selection, endpoint = select(context), context.job.spec.teacher.endpoint
     if endpoint is None:
         raise ValueError("teacher.endpoint is not set")
-    info = asyncio.run(_info(context))
+    _only_known_roles(selection)
+    info = teacher_info(context)
     return Endpoint(info, selection, planned(selection.train, selection.held, endpoint))
+
+
+def teacher_info(context: StageContext) -> TeacherInfo:
+    """Who the job's teacher is, and what its terms say of the job's declared use now. StageError where it may not be asked (any more)."""
+    return asyncio.run(_info(context))
+
+
+def _only_known_roles(selection: Selection) -> None:
+    """Tools are no part of what the gateway passes on."""
+    for example in (*selection.train, *selection.held):
+        prompt = example.row.prompt
+        if not isinstance(prompt, str) and any(message["role"] == "tool" for message in prompt):
+            text = "holds a message of role 'tool', which an endpoint is not asked with: remove the row, or make it the user's message"
+            raise StageError(reasons.ROWS_INVALID, f"data: {example.row.where}: {text}")
 
 
 def prompt_bytes(ask: Ask) -> int:
