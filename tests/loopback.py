@@ -177,7 +177,8 @@ async def _run(given: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with gateway(objects, law(Credentials((), urls, time.monotonic)), given.ledger, port=given.port) as (url, _):
+    found = law(Credentials((), urls, time.monotonic))
+    async with gateway(objects, found, given.ledger, port=given.port, timeout=given.teacher_timeout) as (url, _):
         print(url, flush=True)
         await stop.wait()
 
@@ -190,6 +191,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--namespace", default="default", help="of objects that name none")
     parser.add_argument("--base-url", help="in place of every teacher's baseURL")
     parser.add_argument("--ledger", required=True, help="sqlite:////path or postgresql://…")
+    parser.add_argument("--teacher-timeout", type=float, default=600.0, help="seconds")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--log-level", default="info")
     given = parser.parse_args(arguments)
