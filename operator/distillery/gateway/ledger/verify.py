@@ -62,7 +62,9 @@ def _compare_jobs(connection: Connection, replay: Replay) -> None:
     of_totals = select(accounts.budget, accounts.held, accounts.in_doubt, accounts.reserved).where(
         accounts.span == "total", accounts.unit == "USD"
     )
-    unspent = select(reservations.budget, func.sum(reservations.amount)).group_by(reservations.budget)
+    unspent = (
+        select(reservations.budget, func.sum(reservations.amount)).where(reservations.closed_at.is_(None)).group_by(reservations.budget)
+    )
     totals = {row[0]: tuple(map(int, row[1:])) for row in connection.execute(of_totals)}
     held = {row[0]: tuple(map(int, row[1:])) for row in connection.execute(of_jobs)}
     reserved = {row[0]: int(row[1]) for row in connection.execute(unspent)}
