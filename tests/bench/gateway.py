@@ -1,4 +1,4 @@
-"""B5: our gateway beside the LiteLLM proxy, on the same teacher in one run. `python tests/bench/gateway.py [seconds]`.
+"""B5: our gateway beside the LiteLLM proxy, on the same teacher in one run. `python -m tests.bench.gateway [seconds]`.
 
 Requests per second, latency added to that of the teacher, and what 256 clients spend of a small budget. Figures are printed, nothing is
 asserted. LiteLLM stays in an environment of its own and keeps its budgets in memory here, its fastest way (with its database every key and
@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.clients import Heard, Target, ask, calls
 from tests.bench.mock_teacher import COMPLETION_TOKENS, PROMPT_TOKENS
+from tests.bench.our_gateway import token
 
 HERE = Path(__file__).parent
 #: Not 1.82.7 or 1.82.8, which were published by a thief.
@@ -133,7 +132,7 @@ async def measure(name: str, port: int, pid: int, teacher: int, direct: Heard, s
     """All figures of one gateway. The job, and with it the teacher, is named by the model (LiteLLM) or by the token (ours)."""
 
     def target(job: str) -> Target:
-        return Target(port, "/v1/chat/completions", KEY if by_model else job, job if by_model else "mock")
+        return Target(port, "/v1/chat/completions", KEY if by_model else token(job), job if by_model else "mock")
 
     await ask(target("d0"), 8, 10, most=300)
     await ask(target("d10"), SMALL, 10, most=50)
@@ -171,7 +170,8 @@ async def compare(seconds: float) -> list[Measured]:
         print(f"teacher alone: p50 {direct.at(0.5):.2f} ms, p99 {direct.at(0.99):.2f} ms; {ceiling.rate:.0f} requests/s", flush=True)
         ours: list[str | Path] = [
             sys.executable,
-            HERE / "our_gateway.py",
+            "-m",
+            "tests.bench.our_gateway",
             str(teacher),
             f"sqlite:///{folder / 'ledger.db'}",
             f"{LIMIT:.2f}",
