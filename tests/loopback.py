@@ -160,9 +160,10 @@ async def gateway(
     try:
         async with serving(application([*progress.routes(), *asking.routes]), "127.0.0.1", port) as bound:
             yield f"http://127.0.0.1:{bound}", asking
+            await asking.drain(patience)
     finally:
         upkeep.cancel()
-        await asking.close(patience)
+        await asking.close()
 
 
 async def _run(given: argparse.Namespace) -> None:

@@ -1,10 +1,28 @@
-"""Answers that were bought: found again in the ledger's index, wherever their bodies lie."""
+"""Answers that were bought: found again in the ledger's index, wherever their bodies lie.
+
+A body is stored in the ledger's database in the very transaction that pays for it, so that no crash can lose it. Where an installation
+has an object store, it is moved there afterwards.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from .ledger import Ledger
+from distillery.api import reasons
+
+from .errors import StoreUnavailable, refusal
+from .ledger import Ledger, LedgerError, StoredAnswer
+
+if TYPE_CHECKING:
+    from .bodies import Bodies
+
+log = logging.getLogger(__name__)
+#: Moved at a time, and the pause in seconds when there is no more to move.
+_BATCH: Final = 64
+_PAUSE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +35,57 @@ class Kept:
 
 
 class Answers:
-    """The cache."""
+    """The cache. `bodies` is the object store, if there is one."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, bodies: Bodies | None = None) -> None:
+        self._ledger, self._bodies = ledger, bodies
 
     async def find(self, key: str) -> Kept | None:
-        """The answer of a question, if it was bought before."""
+        """The answer of a question, if it was bought before. Refused while a store does not answer: it is not bought twice for that."""
         found = await self._ledger.answer(key)
-        if found is None or found.body is None:
+        if found is None:
             return None
-        return Kept(found.body, found.cost, found.terms)
+        body = found.body if found.body is not None else await self._fetched(found)
+        if body is None:
+            log.error("the body of a bought answer is gone; it is bought again", extra={"answer": key, "location": found.location})
+            return None
+        return Kept(body, found.cost, found.terms)
+
+    async def move(self) -> int:
+        """Move the oldest bodies that are in the database; gives how many."""
+        if self._bodies is None:
+            return 0
+        found = await self._ledger.unmoved(_BATCH)
+        await asyncio.gather(*(self._moved(self._bodies, answer) for answer in found))
+        return len(found)
+
+    async def run(self) -> None:
+        """Move bodies until cancelled. Without a store there is nothing to do."""
+        if self._bodies is None:
+            return
+        while True:
+            try:
+                moved = await self.move()
+            except (LedgerError, StoreUnavailable) as error:
+                log.warning("answers stay in the ledger for now: %s", error)
+                moved = 0
+            if moved < _BATCH:
+                await asyncio.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """End the threads of the store."""
+        if self._bodies is not None:
+            self._bodies.close()
+
+    async def _fetched(self, found: StoredAnswer) -> bytes | None:
+        if self._bodies is None or found.location is None:
+            text = f"the answer lies at {found.location}, and the gateway has no object store; start it with --answers"
+            raise refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=60.0)
+        try:
+            return await self._bodies.get(found.location, found.digest)
+        except StoreUnavailable as error:
+            raise refusal(reasons.GATEWAY_UNAVAILABLE, f"the store of answers does not answer: {error}", retry_after=5.0) from error
+
+    async def _moved(self, bodies: Bodies, answer: StoredAnswer) -> None:
+        if answer.body is not None:
+            await self._ledger.moved(answer.key, await bodies.put(answer.digest, answer.body))

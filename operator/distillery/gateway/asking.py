@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -26,6 +27,9 @@ from .standing import Law, Objects, Standings
 from .teachers.teacher import Teachers
 from .watch import Watch
 
+if TYPE_CHECKING:
+    from .bodies import Bodies
+
 log = logging.getLogger(__name__)
 #: The ledger's own upkeep, in seconds.
 SWEEP_SECONDS = 15.0
@@ -38,10 +42,11 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Asking:
-    """All of it; `routes` serve it, `run` keeps it in order, `close` ends it."""
+    """All of it; `routes` serve it, `run` keeps it in order, `drain` and then `close` end it."""
 
     law: Law
     ledger: Ledger
+    answers: Answers
     teachers: Teachers
     flights: Flights
     now: Callable[[], datetime]
@@ -59,15 +64,18 @@ class Asking:
         metrics: Metrics,
         now: Callable[[], datetime] = utc_now,
         timeout: float = 600.0,
+        bodies: Bodies | None = None,
     ) -> Asking:
-        """Put together. `clock` is monotonic."""
+        """Put together. `clock` is monotonic; `bodies` is the object store of answers, if there is one."""
         standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
         teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
         shortages = Shortages(clock)
-        buyer = Buyer(ledger, Answers(ledger), teachers, watch, shortages, now, counted)
+        answers = Answers(ledger, bodies)
+        buyer = Buyer(ledger, answers, teachers, watch, shortages, now, counted)
         return cls(
             law=law,
             ledger=ledger,
+            answers=answers,
             teachers=teachers,
             flights=flights,
             now=now,
@@ -80,6 +88,11 @@ class Asking:
 
     async def run(self) -> None:
         """Until cancelled, or until another gateway has taken the ledger over: then it raises, and the process has to end."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep())
+            tasks.create_task(self.answers.run())
+
+    async def _sweep(self) -> None:
         while True:
             try:
                 swept = await self.ledger.sweep(self.now())
@@ -91,10 +104,14 @@ class Asking:
                 raise RuntimeError("another gateway has opened this ledger; this one ends")
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def close(self, patience: float) -> None:
-        """Let the requests under way end, for `patience` seconds, then close all."""
+    async def drain(self, patience: float) -> None:
+        """Begin no more requests, and let those under way end for `patience` seconds."""
         late = await self.flights.drain(patience)
         if late:
             log.warning("requests to teachers are cut off; the next start finds them in doubt", extra={"requests": late})
+
+    async def close(self) -> None:
+        """Close all connections."""
         await self.teachers.close()
         await self.ledger.close()
+        self.answers.close()

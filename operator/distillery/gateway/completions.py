@@ -78,7 +78,7 @@ class Completions:
                     raise
                 continue
             await self._count(standing, served, mine)
-            return web.Response(body=served.body, content_type="application/json", headers=_headers(served, key, mine))
+            return web.Response(body=served.body, content_type="application/json", headers=_headers(standing, served, key, mine))
 
     async def _stream(
         self, request: web.Request, standing: Standing, question: Question, key: str, flight: Flight, mine: bool
@@ -102,7 +102,7 @@ class Completions:
         if response.prepared:
             await _send(request, response, _DONE)
         else:
-            response.headers.update(_headers(served, key, mine))
+            response.headers.update(_headers(standing, served, key, mine))
             for part in replay(json.loads(served.body), question.route == "chat/completions", question.usage_chunk):
                 await _send(request, response, part)
         await response.write_eof()
@@ -138,13 +138,17 @@ class Completions:
         return await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
 
 
-def _headers(served: Served, key: str, mine: bool) -> dict[str, str]:
+def _headers(standing: Standing, served: Served, key: str, mine: bool) -> dict[str, str]:
+    terms = standing.terms
+    if served.terms != terms:
+        # bought when the teacher came under other terms: both count
+        terms = ",".join(dict.fromkeys([*served.terms.split(","), *standing.verdict.terms]))
     free = served.cache == "hit" or not mine
     return {
         "X-Distillery-Cache": served.cache if mine or served.cache == "hit" else "joined",
         "X-Distillery-Cost": "0" if free else str(served.cost),
         "X-Distillery-Answer": key,
-        "X-Distillery-Terms": served.terms,
+        "X-Distillery-Terms": terms,
     }
 
 

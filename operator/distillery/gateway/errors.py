@@ -90,6 +90,10 @@ class Refused(Exception):
         return found
 
 
+class StoreUnavailable(Exception):
+    """The object store of answers does not do what it is asked; the message says what."""
+
+
 def refusal(reason: str, message: str, *, retry_after: float | None = None, resumes: datetime | None = None) -> Refused:
     """A refusal whose status follows from its reason."""
     return Refused(_STATUS[reason], reason, message, retry_after=retry_after, resumes=resumes)

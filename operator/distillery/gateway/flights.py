@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from distillery.api import reasons
+
+from .errors import refusal
 from .ledger import JobRef
 
 
@@ -76,14 +79,20 @@ class Flights:
     def __init__(self) -> None:
         self._by_key: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[Served]] = set()
+        self._closing = False
 
     def enter(
         self, key: str, payer: JobRef, relay: Relay | None, begin: Callable[[Relay | None], Awaitable[Served]]
     ) -> tuple[Flight, bool]:
-        """Join the flight of this key, or begin one; True where it was begun. There is no pause between looking and beginning."""
+        """Join the flight of this key, or begin one; True where it was begun. There is no pause between looking and beginning.
+
+        Refused where the process ends.
+        """
         known = self._by_key.get(key)
         if known is not None:
             return known, False
+        if self._closing:
+            raise refusal(reasons.GATEWAY_UNAVAILABLE, "the gateway is being restarted; ask again in a moment", retry_after=5.0)
         task = asyncio.create_task(self._fly(key, relay, begin))
         self._tasks.add(task)
         task.add_done_callback(self._landed)
@@ -91,7 +100,8 @@ class Flights:
         return flight, True
 
     async def drain(self, seconds: float) -> int:
-        """Wait until all have landed; gives how many have not in this time."""
+        """Begin none any more and wait until all have landed; gives how many have not in this time."""
+        self._closing = True
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

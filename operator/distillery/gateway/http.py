@@ -51,3 +51,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         reason = INVALID_REQUEST if error.status == 400 else (error.reason or "").replace(" ", "")
         return refused(request, Refused(error.status, reason, error.text or error.reason or ""))
+    except ConnectionError:
+        # the client is gone, and aiohttp knows what to do
+        raise
+    except Exception:
+        log.exception("a fault of the gateway")
+        text = "a fault of the gateway, which its log tells; what was sent to the teacher is booked"
+        return refused(request, Refused(500, reasons.INTERNAL_ERROR, text))

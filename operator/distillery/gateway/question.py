@@ -15,6 +15,7 @@ from .errors import MODEL_NOT_FOUND, Refused, invalid
 from .parameters import CHAT, TEXT, boolean, integer, message_texts
 
 Route = Literal["chat/completions", "completions"]
+ROUTES: Final[tuple[Route, ...]] = ("chat/completions", "completions")
 #: Tokens that a chat template may add by itself: a default system prompt, dates, markers of roles (the longest known, of gpt-oss, is 90).
 TEMPLATE_TOKENS: Final = 160
 #: Tokens around each message.

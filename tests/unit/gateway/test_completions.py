@@ -264,3 +264,25 @@ async def test_a_teacher_that_fails_again_and_again_is_left_alone(gate: Gate) ->
     gate.teacher.otherwise = answers()
     gate.time.forward(seconds=61)
     assert [(await gate.ask(str(k))).status for k in range(2)] == [200, 200]
+
+
+async def test_while_the_gateway_ends_what_is_under_way_ends_and_nothing_begins(gate: Gate) -> None:
+    may = asyncio.Event()
+    gate.teacher.script.append(waits(may))
+    asked = asyncio.create_task(gate.ask())
+    await gate.teacher.arrived.wait()
+    ending = asyncio.create_task(gate.asking.drain(10))
+    joined, late = asyncio.create_task(gate.ask()), await gate.ask("something else")
+    assert (late.status, late.code, late.headers["Retry-After"]) == (503, "gateway_unavailable", "5")
+    may.set()
+    await ending
+    assert [(await asked).cache, (await joined).cache] == ["miss", "joined"]
+
+
+async def test_terms_under_which_an_answer_was_bought_stay_with_it(gate: Gate) -> None:
+    await gate.ask()
+    known = gate.objects.budgets["nlp", "team-a"]["spec"]["teachers"][0]
+    gate.objects.apply(budget(gate.teacher_url, teachers=[{**known, "terms": {"service": "self-hosted", "weights": "mit"}}]))
+    gate.time.forward(seconds=6)
+    again = await gate.ask()
+    assert (again.cache, again.headers["X-Distillery-Terms"]) == ("hit", "self-hosted,apache-2.0,mit")

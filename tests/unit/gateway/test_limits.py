@@ -127,3 +127,12 @@ async def test_of_two_budgets_the_strictest_limit_counts() -> None:
     entered = [asyncio.create_task(found.enter(1, 1)) for _ in range(10)]
     await asyncio.sleep(1)
     assert sum(task.done() for task in entered) == 3
+
+
+async def test_a_budget_that_asks_no_more_binds_no_more() -> None:
+    found = limits(max_concurrency=1)
+    await asyncio.sleep(601)
+    found.declare("vision/team-b/gpt-x", RateLimits(max_concurrency=3))
+    entered = [asyncio.create_task(found.enter(1, 1)) for _ in range(10)]
+    await asyncio.sleep(1)
+    assert sum(task.done() for task in entered) == 3

@@ -17,6 +17,8 @@ _LONGEST_QUEUE: Final = 8192
 #: Complaints within this time, in seconds, are about the same burst.
 _BURST: Final = 1.0
 _BACK_OFF: Final = 0.7
+#: What a budget says counts for so long after its last request, in seconds: it may be deleted.
+_FORGOTTEN: Final = 600.0
 
 
 class _Bucket:
@@ -47,7 +49,7 @@ class Limits:
 
     def __init__(self, clock: Callable[[], float], patience: float = PATIENCE) -> None:
         self._clock, self._patience = clock, patience
-        self._declared: dict[str, RateLimits] = {}
+        self._declared: dict[str, tuple[RateLimits, float]] = {}
         self._most, self._allowed = 1, 1.0
         self._buckets: list[tuple[_Bucket, bool]] = []
         self._in_flight = 0
@@ -57,10 +59,14 @@ class Limits:
 
     def declare(self, budget: str, limits: RateLimits) -> None:
         """What one TeacherBudget says that the provider allows; of several the strictest counts, field by field."""
-        if self._declared.get(budget) == limits:
+        now, known = self._clock(), self._declared.get(budget)
+        idle = [name for name, (_, seen) in self._declared.items() if now - seen > _FORGOTTEN and name != budget]
+        for name in idle:
+            del self._declared[name]
+        self._declared[budget] = (limits, now)
+        if known is not None and known[0] == limits and not idle:
             return
-        self._declared[budget] = limits
-        every, now = self._declared.values(), self._clock()
+        every = [found for found, _ in self._declared.values()]
         self._most = min(found.max_concurrency for found in every)
         self._allowed = float(self._most)
         requests = [found.requests_per_minute for found in every if found.requests_per_minute]

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from distillery.api.budget import BudgetTeacher
 from distillery.gateway.flights import Relay
-from distillery.gateway.question import Question
+from distillery.gateway.question import ROUTES, Question
 
 from .breaker import Breaker
 from .limits import Limits
@@ -29,7 +30,8 @@ class Teacher:
     """Requests to one (base URL, credential, model), whatever budget they are for."""
 
     def __init__(self, base_url: str, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
-        self._base_url, self._timeout, self._now = base_url, timeout, now
+        self._urls = {route: URL(f"{base_url}/{route}") for route in ROUTES}
+        self._timeout, self._now = timeout, now
         self.limits, self.breaker = Limits(clock), Breaker(clock)
         self._session: aiohttp.ClientSession | None = None
 
@@ -57,8 +59,7 @@ class Teacher:
         return outcome
 
     async def _send(self, question: Question, name: str, data: bytes, headers: dict[str, str], relay: Relay | None) -> Outcome:
-        url = f"{self._base_url}/{question.route}"
-        async with self._connections().post(url, data=data, headers=headers, allow_redirects=False) as response:
+        async with self._connections().post(self._urls[question.route], data=data, headers=headers, allow_redirects=False) as response:
             if not 200 <= response.status < 300:
                 return of_status(response.status, response.headers, await _error_body(response), name, self._now())
             if relay is not None and response.content_type == "text/event-stream":
