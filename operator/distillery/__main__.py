@@ -34,6 +34,7 @@ from .queue import Queue
 from .reconcile import reconcile
 from .resync import resync
 from .settings import Settings
+from .terms import BadCatalogue, Catalogue, parse_catalogue
 
 log = logging.getLogger("distillery")
 
@@ -48,6 +49,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     add("--namespaces", default="", help="comma-separated namespaces to watch; empty: all")
     add("--gateway-url", help="the gateway as pods and the operator reach it; without it there is no progress")
     add("--gateway-token-file", type=Path, default=Path("/var/run/secrets/distillery/token"), help="projected token for the gateway")
+    add("--terms", type=Path, help="catalogue of terms of teachers; without it none is known, and no teacher behind an API is asked")
+    add("--terms-override", type=Path, help="catalogue of one's own, whose entries come first")
     add("--lease-namespace", default=os.environ.get("POD_NAMESPACE", "default"), help="default: $POD_NAMESPACE")
     add("--lease-name", default="distillery-operator", help="Lease that elects the leader")
     add("--identity", default=os.environ.get("POD_NAME") or socket.gethostname(), help="this replica; default: $POD_NAME")
@@ -61,6 +64,12 @@ def options(arguments: list[str]) -> argparse.Namespace:
         if "=" not in pair:
             parser.error(f"--stage-env {pair}: give NAME=VALUE")
     return found
+
+
+def terms_of(given: argparse.Namespace) -> Catalogue:
+    """The catalogue of terms that the flags name. BadCatalogue, OSError."""
+    found = parse_catalogue(given.terms.read_text(), str(given.terms)) if given.terms else Catalogue(version="none")
+    return found.overridden(parse_catalogue(given.terms_override.read_text(), str(given.terms_override))) if given.terms_override else found
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
@@ -80,8 +89,11 @@ def settings_of(given: argparse.Namespace) -> Settings:
 class Operator:
     """The work of the leader: watches feed the queue, the queue feeds reconcile."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, gateway: Gateway, metrics: Metrics, ready: Callable[[], None]) -> None:
-        self._settings, self._cluster, self._gateway, self._metrics, self._ready = settings, cluster, gateway, metrics, ready
+    def __init__(
+        self, settings: Settings, terms: Catalogue, cluster: Cluster, gateway: Gateway, metrics: Metrics, ready: Callable[[], None]
+    ) -> None:
+        self._settings, self._terms = settings, terms
+        self._cluster, self._gateway, self._metrics, self._ready = cluster, gateway, metrics, ready
 
     async def run(self) -> None:
         """Until cancelled; what ends by itself ends all, and raises."""
@@ -103,7 +115,7 @@ class Operator:
     async def _reconcile(self, key: Key) -> float | None:
         about = {"job": str(key)}
         try:
-            return await reconcile(key, self._cluster, self._gateway, _now, self._settings)
+            return await reconcile(key, self._cluster, self._gateway, _now, self._settings, self._terms)
         except Conflict as error:
             log.debug("read again: %s", error, extra=about)
             raise
@@ -127,7 +139,7 @@ def _boot_clock() -> float:
 async def _crd_is_there(server: ApiServer, stop: asyncio.Event) -> bool:
     while not stop.is_set():
         try:
-            return await server.serves_distillation_jobs()
+            return await server.serves_our_kinds()
         except Unavailable as error:
             log.warning("the API server does not answer: %s", error)
         with suppress(TimeoutError):
@@ -138,6 +150,11 @@ async def _crd_is_there(server: ApiServer, stop: asyncio.Event) -> bool:
 async def run(given: argparse.Namespace) -> int:
     """The whole life of one replica; gives the exit code."""
     stop, metrics, settings = asyncio.Event(), Metrics(), settings_of(given)
+    try:
+        terms = terms_of(given)
+    except (BadCatalogue, OSError) as error:
+        log.error("the catalogue of terms cannot be read: %s", error)
+        return 2
 
     def take_signals() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -158,10 +175,13 @@ async def run(given: argparse.Namespace) -> int:
         if settings.gateway_url:
             gateway = await stack.enter_async_context(HttpGateway(settings.gateway_url, given.gateway_token_file, metrics))
         if not await _crd_is_there(server, stop):
-            log.error("the CRD of DistillationJob (%s) is not installed: install the Helm chart, or `kubectl apply -f crds/`", API_VERSION)
+            log.error(
+                "the CRDs of DistillationJob and TeacherBudget (%s) are not installed: install the Helm chart, or `kubectl apply -f crds/`",
+                API_VERSION,
+            )
             return 2
         log.info("waiting for the Lease", extra={"identity": given.identity})
-        return 0 if await lead(lease, Operator(settings, server, gateway, metrics, take_signals).run, stop) else 1
+        return 0 if await lead(lease, Operator(settings, terms, server, gateway, metrics, take_signals).run, stop) else 1
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from .api.job import MUTABLE, DistillationJobSpec, FrozenJob
 from .api.result import TERMINATED
 from .api.stages import Stage, digest
 from .observe import FROZEN_KEY, HASH_ANNOTATION, RUN_ANNOTATION, DistillationJob
-from .plan import Plan, child_name
+from .plan import Plan, child_name, shards_of
 from .pod import CONTAINER, Body, pod_spec
 from .settings import JOB_LABEL, MANAGED_BY, STAGE_LABEL, UID_LABEL
 
@@ -63,6 +63,7 @@ def stage_job(
         "spec": {
             # Kueue starts it; and where Kueue is not there, a queued Job must not slip past its queue.
             **({"suspend": True} if queue else {}),
+            **_indexed(shards_of(spec, stage)),
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {
@@ -77,6 +78,11 @@ def stage_job(
             },
         },
     }
+
+
+def _indexed(shards: int | None) -> Body:
+    """A pod per shard, told which by JOB_COMPLETION_INDEX; one that is preempted is replaced by one of its index."""
+    return {} if shards is None else {"completionMode": "Indexed", "completions": shards, "parallelism": shards}
 
 
 def event(job: DistillationJob, kind: str, reason: str, note: str, occasion: str, now: datetime) -> Body:

@@ -6,19 +6,23 @@ Pure and total: objects are partly written by tenants, so a malformed child is l
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from .allowance import Allowance
 from .api.result import TERMINATED, Progress
 from .api.status import DistillationJobStatus
+from .api.usage import Reservation
 from .settings import STAGE_LABEL
 from .timestamps import moment
 
 HASH_ANNOTATION = "distillery.dev/hash"
 RUN_ANNOTATION = "distillery.dev/run"
 FROZEN_KEY = "job.json"
+_INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 Body = Mapping[str, Any]
 
 
@@ -71,6 +75,7 @@ class Pod:
     waiting_reason: str = ""
     waiting_message: str = ""
     unscheduled: str = ""
+    shard: int = 0
 
     @property
     def ended(self) -> bool:
@@ -109,6 +114,11 @@ class Run:
         return max([self.created, *starts, *(pod.created for pod in self.pods), *ends])
 
     @property
+    def interruptions(self) -> int:
+        """How often the pod of one shard was interrupted and replaced, of the shard that it befell most often."""
+        return max(Counter(pod.shard for pod in self.pods if pod.interrupted).values(), default=0)
+
+    @property
     def live(self) -> bool:
         """Whether it may still have a pod."""
         return self.finished is None or any(not pod.ended for pod in self.pods)
@@ -122,12 +132,18 @@ class Refusal:
     final: bool = False
 
 
+class Silence(NamedTuple):
+    """The gateway's answer where it gave none, and why: nothing is bought until it does."""
+
+    message: str
+
+
 @dataclass(frozen=True)
 class Observed:
     """Everything that was read for one pass, beside the job.
 
     `runs` by name; `events` by the uid of the object that they are about; `refusals` by the name of the child that this pass
-    tried to create.
+    tried to create; `money` is what the gateway answered to this pass's claim, or its silence in words.
     """
 
     runs: Mapping[str, Run] = field(default_factory=dict)
@@ -136,6 +152,8 @@ class Observed:
     progress: Mapping[str, Progress] = field(default_factory=dict)
     events: Mapping[str, Sequence[Body]] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    allowance: Allowance | None = None
+    money: Reservation | Silence | None = None
 
     def of(self, stage: str) -> list[Run]:
         """The runs of a stage, oldest first."""
@@ -245,4 +263,5 @@ def _pod(body: Body) -> Pod:
         waiting_reason=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
         unscheduled=str(scheduled.get("message") or "") if scheduled.get("status") == "False" else "",
+        shard=int(index) if (index := (meta.get("labels") or {}).get(_INDEX_LABEL, "")).isdecimal() else 0,
     )

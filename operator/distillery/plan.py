@@ -63,7 +63,7 @@ def make_plan(name: str, spec: Mapping[str, Any], settings: Settings) -> Plan:
     parsed = _parsed(canonical(spec))
     if parsed.spec is None:
         return Plan(settings, problems=parsed.problems)
-    if found := tuple(_problems(name, parsed.spec)):
+    if found := tuple(_problems(name, parsed.spec, settings)):
         return Plan(settings, problems=found)
     return Plan(settings, parsed.spec, parsed.stages, parsed.hash, f"{name}-{parsed.hash[:8]}")
 
@@ -94,12 +94,13 @@ def spec_hash(spec: DistillationJobSpec) -> str:
 
 
 def sources(spec: DistillationJobSpec) -> tuple[Source, ...]:
-    """Every URI of a spec, with the role that prefixes its credentials; the output is first."""
-    teacher = spec.teacher.model or spec.teacher.traces
-    kind = "model" if spec.teacher.model else "traces"
+    """Every URI of a spec, with the role that prefixes its credentials; the output is first. Of an endpoint that is its tokenizer."""
+    teacher = spec.teacher
     named: tuple[tuple[str, str, Any], ...] = (
         ("OUTPUT", "spec.output", spec.output),
-        ("TEACHER", f"spec.teacher.{kind}", teacher),
+        ("TEACHER", "spec.teacher.model", teacher.model),
+        ("TEACHER", "spec.teacher.traces", teacher.traces),
+        ("TEACHER", "spec.teacher.endpoint.tokenizer", teacher.endpoint.tokenizer if teacher.endpoint else None),
         ("STUDENT", "spec.student.model", spec.student.model),
         ("TRAIN", "spec.data.train", spec.data.train),
         ("EVALUATION", "spec.data.evaluation", spec.data.evaluation),
@@ -117,6 +118,16 @@ def sources_of(spec: DistillationJobSpec, stage: Stage) -> tuple[Source, ...]:
     if spec.teacher.traces is not None:
         reads.add("TEACHER")  # bought traces take the place of the traces stage, which every later stage reads
     return tuple(source for source in sources(spec) if source.role in reads)
+
+
+def asks_teacher(spec: DistillationJobSpec, stage: Stage) -> bool:
+    """Whether the pods of a stage speak to the gateway about a teacher: traces buys its answers, preflight learns who it is."""
+    return spec.teacher.endpoint is not None and stage.kind in (PREFLIGHT, TRACES)
+
+
+def shards_of(spec: DistillationJobSpec, stage: Stage) -> int | None:
+    """How many pods share the work of a stage; None for one that is a single pod's."""
+    return spec.teacher.endpoint.shards if spec.teacher.endpoint is not None and stage.kind == TRACES else None
 
 
 def scheduling_of(spec: DistillationJobSpec, stage: Stage) -> StageScheduling:
@@ -140,9 +151,11 @@ def child_name(job: str, stage: str, stage_hash: str, run: int) -> str:
     return head + tail
 
 
-def _problems(name: str, spec: DistillationJobSpec) -> Iterator[str]:
+def _problems(name: str, spec: DistillationJobSpec, settings: Settings) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         yield f'metadata.name: "{name}" must be a DNS label of at most 40 characters that starts with a letter; choose another name'
+    if spec.teacher.endpoint is not None and settings.gateway_url is None:
+        yield "spec.teacher.endpoint: this installation has no gateway, which holds the keys; ask your platform team, or give teacher.model"
     for source in sources(spec):
         if source.uri.startswith("file://"):
             yield (

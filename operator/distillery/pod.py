@@ -11,7 +11,7 @@ from typing import Any
 from .api.job import DistillationJobSpec
 from .api.stages import Stage
 from .observe import DistillationJob
-from .plan import Plan, Source, scheduling_of, sources_of
+from .plan import Plan, Source, asks_teacher, scheduling_of, sources_of
 from .settings import GATEWAY_AUDIENCE
 
 CONTAINER = "stage"
@@ -69,7 +69,7 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
                 "imagePullPolicy": plan.settings.image_pull_policy,
                 "command": ["distill"],
                 "args": list(arguments),
-                "env": _environment(plan, touched),
+                "env": _environment(plan, touched, asks_teacher(spec, stage)),
                 "resources": {name: value for name, value in place.resources.wire().items() if value},
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "securityContext": {
@@ -84,11 +84,14 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
     }
 
 
-def _environment(plan: Plan, touched: Sequence[Source]) -> list[Body]:
+def _environment(plan: Plan, touched: Sequence[Source], asks: bool) -> list[Body]:
     ours = {"HOME": "/work", "HF_HOME": "/work/hf", "DISTILLERY_WORK": "/work"}
     if plan.settings.gateway_url:
-        ours["DISTILLERY_PROGRESS_URL"] = plan.settings.gateway_url.rstrip("/") + PROGRESS_PATH
+        gateway = plan.settings.gateway_url.rstrip("/")
+        ours["DISTILLERY_PROGRESS_URL"] = gateway + PROGRESS_PATH
         ours["DISTILLERY_TOKEN_FILE"] = f"{TOKEN_FOLDER}/token"
+        if asks:
+            ours["DISTILLERY_GATEWAY_URL"] = gateway
     values = {**plan.settings.stage_env, **ours}
     plain = [{"name": name, "value": value} for name, value in values.items()]
     return plain + [entry for source in touched if source.secret for entry in _credentials(source, source.secret)]

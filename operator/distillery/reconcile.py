@@ -8,22 +8,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from .allowance import Allowance, allowance_of
 from .cluster import AlreadyExists, Body, Cluster, Conflict, Forbidden, Invalid, Key, NotFound
-from .decide import Decision, Deletion, decide
+from .decide import Decision, Deletion, budget, decide
 from .decide.situation import is_open, is_over
 from .decide.waiting import needs_explaining
 from .gateway_client import Gateway
 from .observe import HASH_ANNOTATION, DistillationJob, Observed, Refusal, Run, job_from, runs_from
 from .plan import Plan, make_plan
 from .settings import Settings
+from .terms import Catalogue
 
 log = logging.getLogger(__name__)
 
 
-async def reconcile(key: Key, cluster: Cluster, gateway: Gateway, clock: Callable[[], datetime], settings: Settings) -> float | None:
+async def reconcile(
+    key: Key, cluster: Cluster, gateway: Gateway, clock: Callable[[], datetime], settings: Settings, terms: Catalogue
+) -> float | None:
     """One pass. Returns after how many seconds to look again, None if only when something moves. Raises ClusterError: try again later."""
     try:
         job = job_from(await cluster.get_job(*key))
@@ -32,7 +36,7 @@ async def reconcile(key: Key, cluster: Cluster, gateway: Gateway, clock: Callabl
     if job.deleting:
         return None  # its children are collected
     now, plan = clock(), make_plan(job.name, job.spec, settings)
-    observed = await gather(job, plan, cluster, gateway, now)
+    observed = await gather(job, plan, cluster, gateway, now, terms)
     decision = decide(job, plan, observed, now)
     if refusals := await _create(job, decision, cluster):
         decision = decide(job, plan, replace(observed, refusals=refusals), now)
@@ -44,13 +48,15 @@ async def reconcile(key: Key, cluster: Cluster, gateway: Gateway, clock: Callabl
     return decision.requeue_after
 
 
-async def gather(job: DistillationJob, plan: Plan, cluster: Cluster, gateway: Gateway, now: datetime) -> Observed:
+async def gather(job: DistillationJob, plan: Plan, cluster: Cluster, gateway: Gateway, now: datetime, terms: Catalogue) -> Observed:
     """Everything that a decision may rest on. What a job in its state cannot need is not read."""
     children = await cluster.children(job.namespace, job.name, job.uid)
     runs, strays = runs_from(children.jobs, children.pods)
     observed = Observed(runs=runs, stray_pods=strays)
     if is_over(job.status):
-        return observed
+        return await _settled(job, plan, observed, gateway)
+    observed = replace(observed, allowance=await _allowance(job, plan, cluster, terms, now))
+    observed = await _settled(job, plan, observed, gateway)
     awaited = [stage.job_name for stage in job.status.stages if is_open(stage)]
     if any(name not in runs for name in awaited):
         observed = replace(observed, config_map=await _config_map(job, plan, cluster))
@@ -72,6 +78,26 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
         elif value != before or name not in old:
             patch[name] = value
     return patch
+
+
+async def _allowance(job: DistillationJob, plan: Plan, cluster: Cluster, terms: Catalogue, now: datetime) -> Allowance | None:
+    if plan.spec is None or plan.spec.budget_ref is None:
+        return None
+    try:
+        found = await cluster.get_budget(job.namespace, plan.spec.budget_ref.name)
+    except NotFound:
+        found = None
+    return allowance_of(job.namespace, plan.spec, found, terms, now.astimezone(UTC).date())
+
+
+async def _settled(job: DistillationJob, plan: Plan, observed: Observed, gateway: Gateway) -> Observed:
+    """With what the gateway says to the claim that the status notes."""
+    claim = budget.claim(job, plan, observed)
+    if claim is None:
+        return observed
+    if claim.kind == "give back":
+        return replace(observed, money=await gateway.give_back(job.namespace, job.name, job.uid))
+    return replace(observed, money=await gateway.reserve(job.namespace, job.name, job.uid, claim.need))
 
 
 async def _config_map(job: DistillationJob, plan: Plan, cluster: Cluster) -> Body | None:

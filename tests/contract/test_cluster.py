@@ -17,7 +17,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from tests.conftest import Cluster as Kind
 from tests.crash.fake_cluster import FakeCluster
-from tests.crash.world import MINIMAL
+from tests.crash.specs import MINIMAL
 
 from distillery.cluster import AlreadyExists, Body, Cluster, Conflict, Key, NotFound
 from distillery.cluster.api_server import ApiServer

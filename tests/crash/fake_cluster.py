@@ -44,7 +44,10 @@ class FakeCluster:
     # -- the protocol
 
     async def get_job(self, namespace: str, name: str) -> Body:
-        return await self._call("get_job", lambda: self._read("DistillationJob", namespace, name))
+        return await self.call("get_job", lambda: self._read("DistillationJob", namespace, name))
+
+    async def get_budget(self, namespace: str, name: str) -> Body:
+        return await self.call("get_budget", lambda: self._read("TeacherBudget", namespace, name))
 
     async def children(self, namespace: str, name: str, uid: str) -> Children:
         def listed() -> Children:
@@ -53,46 +56,48 @@ class FakeCluster:
             pods = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Pod", namespace) and _label(b, UID_LABEL) == uid]
             return Children([job for job in jobs if controller_uid(job) == uid], pods)
 
-        return await self._call("children", listed)
+        return await self.call("children", listed)
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
-        return await self._call("get_child", lambda: self._read(kind, namespace, name))
+        return await self.call("get_child", lambda: self._read(kind, namespace, name))
 
     async def create_config_map(self, body: Body) -> Body:
-        return await self._call("create_config_map", lambda: self.create(body))
+        return await self.call("create_config_map", lambda: self.create(body))
 
     async def create_job(self, body: Body) -> Body:
-        return await self._call("create_job", lambda: self.create(body))
+        return await self.call("create_job", lambda: self.create(body))
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        await self._call("delete_job", lambda: self.delete("Job", namespace, name, uid))
+        await self.call("delete_job", lambda: self.delete("Job", namespace, name, uid))
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
-        def patched() -> Body:
-            old = self.get("DistillationJob", namespace, name)
-            if old["metadata"]["resourceVersion"] != resource_version:
-                raise Conflict("the object has been modified; please apply your changes to the latest version and try again")
-            return self.put({**old, "status": merged(old.get("status", {}), status)})
+        return await self.call("patch_status", lambda: self._patched("DistillationJob", namespace, name, resource_version, status))
 
-        return await self._call("patch_status", patched)
+    async def patch_budget_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        return await self.call("patch_budget_status", lambda: self._patched("TeacherBudget", namespace, name, resource_version, status))
 
     async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
-        await self._call("delete_distillation_job", lambda: self.delete("DistillationJob", namespace, name, uid))
+        await self.call("delete_distillation_job", lambda: self.delete("DistillationJob", namespace, name, uid))
 
     async def create_event(self, body: Body) -> None:
         def told() -> None:
             if ("Event", body["metadata"]["namespace"], body["metadata"]["name"]) not in self.objects:
                 self.create(body)
 
-        await self._call("create_event", told)
+        await self.call("create_event", told)
 
     async def events_of(self, namespace: str, uid: str) -> list[Body]:
         found = [b for (kind, ns, _), b in self.objects.items() if (kind, ns) == ("CoreEvent", namespace)]
-        return await self._call("events_of", lambda: [b for b in found if b["involvedObject"]["uid"] == uid])
+        return await self.call("events_of", lambda: [b for b in found if b["involvedObject"]["uid"] == uid])
 
-    async def list_jobs(self) -> AsyncIterator[Body]:
+    async def list_jobs(self, namespace: str | None = None) -> AsyncIterator[Body]:
+        for (kind, where, _), body in list(self.objects.items()):
+            if kind == "DistillationJob" and namespace in (None, where):
+                yield body
+
+    async def list_budgets(self) -> AsyncIterator[Body]:
         for (kind, _, _), body in list(self.objects.items()):
-            if kind == "DistillationJob":
+            if kind == "TeacherBudget":
                 yield body
 
     # -- the server behind it, for tests
@@ -154,6 +159,12 @@ class FakeCluster:
         """The objects whose controller has this uid."""
         return [body for body in self.objects.values() if controller_uid(body) == uid]
 
+    def _patched(self, kind: str, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        old = self.get(kind, namespace, name)
+        if old["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict("the object has been modified; please apply your changes to the latest version and try again")
+        return self.put({**old, "status": merged(old.get("status", {}), status)})
+
     def _mark(self, body: Body) -> None:
         if "deletionTimestamp" not in body["metadata"]:
             self.put({**body, "metadata": {**body["metadata"], "deletionTimestamp": stamp(self.clock())}})
@@ -164,7 +175,8 @@ class FakeCluster:
             raise NotFound(f'{kind} "{name}" not found')
         return seen[kind, namespace, name]
 
-    async def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+    async def call(self, name: str, effect: Callable[[], Any]) -> Any:
+        """One call of the operator to the world outside; it may be its last."""
         if self.pause is not None:
             await self.pause()
         self.calls.append(name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from tests.crash.world import EXPORTS, MINIMAL, End, Script, UserAct, World
+from tests.crash.specs import BUDGET, ENDPOINT, EXPORTS, MINIMAL
+from tests.crash.world import End, Script, UserAct, World
 
 from distillery.api.measure import Artifact
 from distillery.api.result import StageResult
@@ -77,6 +79,79 @@ def queued() -> World:
     return world
 
 
+def buying(script: Script = lambda stage, run: End(), **change: Any) -> World:
+    """A job whose teacher is behind an API, with a budget."""
+    return World(spec=ENDPOINT | change, script=script, budget=BUDGET)
+
+
+def starved(refusals: int = 3) -> World:
+    """The budget is exhausted midway, and has money again after a while."""
+    out = StageResult(reason="BudgetExhausted", message="daily is used up; resumes 2026-01-02T00:00:00Z").trimmed().decode()
+    world = buying(only("traces", End(76, out, reason="Error"), 1))
+    start = world.now
+    world.gateway.grants = lambda: not failed_pods(world) or (world.now - start).total_seconds() > 40 * refusals
+    return world
+
+
+def preempted() -> World:
+    """A shard's pod, once."""
+    world = buying()
+    world.script = lambda stage, run: End(137, disrupted=True) if stage == "traces" and not failed_pods(world) else End()
+    return world
+
+
+def failed_pods(world: World) -> list[Body]:
+    """Pods that have not gone well."""
+    return [body for body in world.cluster.objects.values() if body["kind"] == "Pod" and body["status"]["phase"] == "Failed"]
+
+
+def silent() -> World:
+    """The gateway comes up a minute after the job."""
+    world = buying()
+    start = world.now
+    world.gateway.answers = lambda: (world.now - start).total_seconds() > 60
+    return world
+
+
+def without_budget() -> World:
+    """GitOps applies in any order."""
+    world = World(spec=ENDPOINT)
+    world.user = [UserAct(lambda w: w.condition("BudgetReserved") == ("False", "BudgetMissing"), lambda w: w.grant(BUDGET))]
+    return world
+
+
+def forbidden() -> World:
+    """The terms ask for an approval, which the platform team files."""
+    use = {"declaredUse": {"purpose": "commercial", "competes": False}}
+    world = buying(governance=use)
+    approved = {"service": "ours", "approval": {"reference": "LEGAL-17", "expires": "2026-12-31"}}
+    teachers = [BUDGET["teachers"][0] | {"terms": approved}]
+    world.user = [
+        UserAct(lambda w: w.condition("Validated") == ("False", "ApprovalNeeded"), lambda w: w.grant(BUDGET | {"teachers": teachers}))
+    ]
+    return world
+
+
+def bought_and_cancelled() -> World:
+    world = buying(only("traces", None, 1))
+    world.user = [edits(running("traces"), cancel=True)]
+    return world
+
+
+def bought_and_suspended() -> World:
+    world = buying(only("traces", None, 1))
+    world.user = [edits(running("traces"), suspend=True), edits(suspended, suspend=False)]
+    return world
+
+
+def another_teacher() -> World:
+    """Suspended while it buys, and edited to a teacher that costs nothing."""
+    world = buying(only("traces", None, 1))
+    model = {"teacher": {"model": {"uri": "hf://org/teacher"}}, "budgetRef": None, "governance": None}
+    world.user = [edits(running("traces"), suspend=True), edits(suspended, **model), edits(suspended, suspend=False)]
+    return world
+
+
 PATHS: Mapping[str, Callable[[], World]] = {
     "golden": World,
     "exports": lambda: World(spec=MINIMAL | EXPORTS),
@@ -101,6 +176,18 @@ PATHS: Mapping[str, Callable[[], World]] = {
     "config map refused at first": lambda: with_refusal(World(), Forbidden("exceeded quota: few config maps"), 2, "ConfigMap"),
     "job is invalid": lambda: with_refusal(World(), Invalid("spec.template.spec.affinity: Invalid value"), 99),
     "queued": queued,
+    "endpoint": buying,
+    "endpoint, traces reused": lambda: World(spec=ENDPOINT, budget=BUDGET, reused=("traces",)),
+    "endpoint, a shard is preempted": preempted,
+    "endpoint, a shard fails": lambda: buying(only("traces", End(75, reason="Error"), 1)),
+    "endpoint, out of budget midway": starved,
+    "endpoint, gateway silent": silent,
+    "endpoint, budget missing": without_budget,
+    "endpoint, approval needed": forbidden,
+    "endpoint, cancelled": bought_and_cancelled,
+    "endpoint, suspended and resumed": bought_and_suspended,
+    "endpoint, edited to open weights": another_teacher,
+    "endpoint, deadline": lambda: buying(only("traces", None, 1), activeDeadlineSeconds=90),
     "deleted after its time": lambda: World(spec=MINIMAL | {"ttlSecondsAfterFinished": 100}),
     "invalid, then corrected": lambda: World(
         spec=MINIMAL | {"output": {"uri": "file:///tmp/out"}},

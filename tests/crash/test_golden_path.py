@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.crash.world import EXPORTS, MINIMAL, End, World
+from tests.crash.specs import EXPORTS, MINIMAL
+from tests.crash.world import End, World
 
 
 async def test_a_minimal_job_runs_every_stage_and_names_its_model() -> None:

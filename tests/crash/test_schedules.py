@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from tests.crash.fake_cluster import Killed
 from tests.crash.paths import QUEUED, mistake
-from tests.crash.world import EXPORTS, MINIMAL, End, World
+from tests.crash.specs import EXPORTS, MINIMAL
+from tests.crash.world import End, World
 
 from distillery.cluster import ClusterError, Forbidden
 from distillery.settings import STAGE_LABEL

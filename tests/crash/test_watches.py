@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from tests.crash.history import settled
 from tests.crash.paths import PATHS
-from tests.crash.world import MINIMAL, End, World
+from tests.crash.specs import MINIMAL
+from tests.crash.world import End, World
 
 from distillery.api.result import Progress
 from distillery.settings import Settings
@@ -111,7 +112,7 @@ async def test_progress_is_written_every_thirty_seconds_however_often_it_is_look
     world.step()
     before = world.cluster.calls.count("patch_status")
     for second in range(600):
-        world.reports = {"train": Progress(stage="train", percentage=second // 6, done=second)}
+        world.gateway.reports = {"train": Progress(stage="train", percentage=second // 6, done=second)}
         world.now += timedelta(seconds=1)
         await world.settle()
     assert world.cluster.calls.count("patch_status") - before <= 600 / 30 + 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.crash.fake_cluster import FakeCluster, Killed, Reference, Store, controller_uid
+from tests.crash.fake_gateway import FakeGateway
+from tests.crash.specs import DIGESTS, MINIMAL, OUTPUT, TERMS
 
 from distillery.api.job import DistillationJobSpec
-from distillery.api.result import Progress, StageResult
+from distillery.api.measure import MetricValue
+from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 from distillery.cluster import Body, Conflict, Key
 from distillery.observe import HASH_ANNOTATION, RUN_ANNOTATION
@@ -20,22 +23,9 @@ from distillery.settings import STAGE_LABEL, Settings
 from distillery.timestamps import stamp
 
 KEY = Key("team-a", "tiny")
-OUTPUT = "s3://models/tiny"
+SHARD_LABEL = "batch.kubernetes.io/job-completion-index"
 #: Of one world: a path takes some thirty; an endless one must fail and not fill the memory.
 MOST_PASSES = 500
-MINIMAL: Body = {
-    "teacher": {"model": {"uri": "hf://org/teacher"}},
-    "student": {"model": {"uri": "hf://org/student"}},
-    "data": {"train": {"uri": "s3://data/train.jsonl"}},
-    "output": {"uri": OUTPUT},
-}
-EXPORTS: Body = {
-    "exports": [
-        {"name": "q4", "format": "gguf", "quantization": "q4_0"},
-        {"name": "web", "format": "onnx", "quantization": "int8"},
-    ]
-}
-DIGESTS = {name: name * 4 for name in ("teacher", "traces", "student", "train", "evaluation")}
 
 
 @dataclass(frozen=True)
@@ -81,22 +71,22 @@ class World:
 
     spec: Body = field(default_factory=lambda: dict(MINIMAL))
     script: Script = lambda stage, run: End()
-    settings: Settings = field(default_factory=lambda: Settings(trainer_image="trainer:1"))
+    settings: Settings = field(default_factory=lambda: Settings(trainer_image="trainer:1", gateway_url="http://gateway"))
     now: datetime = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-    reports: dict[str, Progress] = field(default_factory=dict)
+    gateway: FakeGateway = field(init=False)
     admits: bool = True
     user: list[UserAct] = field(default_factory=list)
     passes: int = 0
     reused: tuple[str, ...] = ()
+    budget: Body | None = None
 
     def __post_init__(self) -> None:
         self.cluster = FakeCluster(lambda: self.now)
+        self.gateway = FakeGateway(self.cluster)
         meta = {"name": KEY.name, "namespace": KEY.namespace}
         self.cluster.create({"apiVersion": "distillery.dev/v1alpha1", "kind": "DistillationJob", "metadata": meta, "spec": self.spec})
-
-    async def progress(self, namespace: str, job: str, uid: str) -> Mapping[str, Progress]:
-        """The gateway."""
-        return self.reports
+        if self.budget is not None:
+            self.grant(self.budget)
 
     # -- what the user sees and does
 
@@ -121,17 +111,27 @@ class World:
         spec = {k: v for k, v in {**self.job["spec"], **change}.items() if v is not None}
         self.cluster.put({**self.job, "spec": spec})
 
+    def grant(self, budget: Body) -> None:
+        """kubectl apply of the platform team."""
+        found = self.cluster.objects.get(("TeacherBudget", KEY.namespace, "team"))
+        meta = {"name": "team", "namespace": KEY.namespace}
+        if found is None:
+            self.cluster.create({"kind": "TeacherBudget", "metadata": meta, "spec": budget})
+        else:
+            self.cluster.put({**found, "spec": budget})
+
     # -- the operator
 
     async def reconcile(self) -> float | None:
         self.passes += 1
-        return await reconcile(KEY, self.cluster, self, lambda: self.now, self.settings)
+        return await reconcile(KEY, self.cluster, self.gateway, lambda: self.now, self.settings, TERMS)
 
     async def settle(self) -> float | None:
         """Reconcile until nothing more is to be done at this moment."""
-        while (after := await self.reconcile()) == 0:
-            pass
-        return after
+        for _ in range(50):
+            if (after := await self.reconcile()) != 0:
+                return after
+        raise AssertionError(f"asks for another pass without end: {self.status}")
 
     async def tick(self) -> bool:
         """One pass of the operator; if it has nothing more to do now, the user acts, else the cluster moves, else time passes.
@@ -210,12 +210,17 @@ class World:
             if self.admits:
                 self.cluster.put({**job, "spec": {**job["spec"], "suspend": False}, "status": {"startTime": stamp(self.now)}})
             return
-        if not live:
+        if self.missing(job):
             self.start_pod(job)
             return
         end = self.script(job["metadata"]["labels"][STAGE_LABEL], int(job["metadata"]["annotations"][RUN_ANNOTATION]))
         if end is not None:
             self.end_pod(job, live[0], end)
+
+    def missing(self, job: Body) -> list[int]:
+        """The shards of a Job that have no pod that lives or has gone well."""
+        there = {shard_of(pod) for pod in self.pods(job) if pod["status"]["phase"] != "Failed"}
+        return [shard for shard in range(job["spec"].get("completions", 1)) if shard not in there]
 
     def start_pod(self, job: Body, state: Body | None = None) -> Body:
         """A pod of the Job, running unless its container's state says otherwise."""
@@ -225,7 +230,7 @@ class World:
             "metadata": {
                 "name": f"{job['metadata']['name']}-{number}",
                 "namespace": KEY.namespace,
-                "labels": template["metadata"]["labels"],
+                "labels": template["metadata"]["labels"] | {SHARD_LABEL: str(next(iter(self.missing(job)), 0))},
                 "ownerReferences": [{"kind": "Job", "uid": job["metadata"]["uid"], "controller": True}],
             },
             "status": {
@@ -250,8 +255,15 @@ class World:
             if end.lost:
                 self.cluster.delete("Pod", KEY.namespace, pod["metadata"]["name"], pod["metadata"]["uid"])
             self.cluster.collect("Pod", KEY.namespace, pod["metadata"]["name"])
-        if "deletionTimestamp" not in job["metadata"] and not end.disrupted and end.code != 143:
-            self.finish(job, "Complete" if end.code == 0 else "Failed")
+        if "deletionTimestamp" in job["metadata"] or end.disrupted or end.code == 143:
+            return
+        live = [other for other in self.pods(job) if other["status"]["phase"] == "Running"]
+        if end.code != 0:
+            for other in live:
+                self.end_pod(job, other, End(143))
+            self.finish(job, "Failed")
+        elif not live and not self.missing(job):
+            self.finish(job, "Complete")
 
     def finish(self, job: Body, kind: str) -> None:
         condition = {"type": kind, "status": "True", "lastTransitionTime": stamp(self.now)}
@@ -268,10 +280,13 @@ class World:
     def result(self, job: Body) -> StageResult:
         """What a stage says that goes well."""
         stage = job["metadata"]["labels"][STAGE_LABEL]
+        if len([pod for pod in self.pods(job) if pod["status"]["phase"] == "Succeeded"]) + 1 < job["spec"].get("completions", 1):
+            return StageResult(message="this shard is done")
         found = StageResult(message=f"{stage} is done", manifest=f"{OUTPUT}/stages/{stage}/manifest.json")
         if stage == "preflight":
             hashes = stage_hashes(DistillationJobSpec.model_validate(self.job["spec"]), DIGESTS, self.job["metadata"]["uid"])
-            return found.model_copy(update={"hashes": hashes, "reused": list(self.reused)})
+            counted = [MetricValue(name="requests", value="20"), MetricValue(name="longestPromptBytes", value="900")]
+            return found.model_copy(update={"hashes": hashes, "reused": list(self.reused), "metrics": counted})
         if stage == "publish":
             return found.model_copy(
                 update={"model_uri": f"{OUTPUT}/team-a/tiny/model", "report_uri": f"{OUTPUT}/team-a/tiny/manifest.json"}
@@ -282,3 +297,8 @@ class World:
         """(stage, hash, run) of every Job that is there."""
         meta = [job["metadata"] for job in self.jobs()]
         return [(m["labels"][STAGE_LABEL], m["annotations"][HASH_ANNOTATION], m["annotations"][RUN_ANNOTATION]) for m in meta]
+
+
+def shard_of(pod: Body) -> int:
+    """Which shard a pod works on."""
+    return int(pod["metadata"]["labels"][SHARD_LABEL])

@@ -68,6 +68,7 @@ TEACHER_FAILED: Final = "TeacherFailed"
 READY: Final = "Ready"
 EXHAUSTED: Final = "Exhausted"
 SOFT_LIMIT_EXCEEDED: Final = "SoftLimitExceeded"
+WITHIN_LIMITS: Final = "WithinLimits"
 BUDGET_CONDITIONS: Final = (READY, EXHAUSTED, SOFT_LIMIT_EXCEEDED)
 
 # -- of stages that wait and go on by themselves (status.stages[].reason)

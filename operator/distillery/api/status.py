@@ -122,6 +122,9 @@ class DistillationJobStatus(Model):
     )
     teacher_usage: TeacherUsage | None = Field(None, description="What was asked of teacher.endpoint, and paid.")
     estimate: CostEstimate | None = Field(None, description="What teacher.endpoint will cost in all.")
+    budget_claimed: bool | None = Field(
+        None, description="Whether money may be set aside for the job: noted before it is asked for, removed when the rest is given back."
+    )
     policy: PolicyVerdict | None = Field(None, description="What the teacher's terms say about the declared use.")
     model_uri: Annotated[str, Field(max_length=1024)] | None = Field(
         None, alias="modelURI", description="Folder that from_pretrained loads."

@@ -23,6 +23,17 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True)
+class BudgetKey:
+    """Which TeacherBudget, in the same queue. No tuple: one would be the same as the Key of a job of its name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 class ClusterError(Exception):
     """A call to the API server that did not do what it was asked. `message` is the server's own sentence."""
 
@@ -73,6 +84,9 @@ class Cluster(Protocol):
     async def get_job(self, namespace: str, name: str) -> Body:
         """The DistillationJob as it is now (a quorum read). NotFound."""
 
+    async def get_budget(self, namespace: str, name: str) -> Body:
+        """The TeacherBudget as it is now. NotFound."""
+
     async def children(self, namespace: str, name: str, uid: str) -> Children:
         """Live: Jobs labelled distillery.dev/job=<name> whose controller has this uid, and Pods labelled distillery.dev/uid=<uid>."""
 
@@ -91,6 +105,9 @@ class Cluster(Protocol):
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         """Merge-patch the status of a DistillationJob of this resourceVersion; None removes a field. Conflict, NotFound, Invalid."""
 
+    async def patch_budget_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        """Likewise the status of a TeacherBudget. Conflict, NotFound, Invalid."""
+
     async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
         """Delete the DistillationJob of this uid (ttlSecondsAfterFinished); its children are collected. NotFound, Conflict."""
 
@@ -100,8 +117,11 @@ class Cluster(Protocol):
     async def events_of(self, namespace: str, uid: str) -> list[Body]:
         """The Events about one object (core/v1 form: reason, message, type, lastTimestamp), to explain why it waits."""
 
-    def list_jobs(self) -> AsyncIterator[Body]:
-        """Every DistillationJob of the watched namespaces, page by page, for the resync."""
+    def list_jobs(self, namespace: str | None = None) -> AsyncIterator[Body]:
+        """Every DistillationJob of a namespace, or of all that are watched, page by page."""
+
+    def list_budgets(self) -> AsyncIterator[Body]:
+        """Every TeacherBudget of the watched namespaces, page by page, for the resync."""
 
 
 def controller(body: Body) -> Body | None:

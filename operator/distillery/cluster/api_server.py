@@ -13,7 +13,7 @@ from .session import Session, path
 
 CORE, BATCH, EVENTS, LEASES = "api/v1", "apis/batch/v1", "apis/events.k8s.io/v1", "apis/coordination.k8s.io/v1"
 OURS = f"apis/{API_VERSION}"
-PLURAL = "distillationjobs"
+JOBS, BUDGETS = "distillationjobs", "teacherbudgets"
 PAGE = 500
 _KINDS = {"ConfigMap": (CORE, "configmaps"), "Job": (BATCH, "jobs")}
 
@@ -28,7 +28,11 @@ class ApiServer:
 
     async def get_job(self, namespace: str, name: str) -> Body:
         """The DistillationJob as it is now."""
-        return await self._session.get(path(OURS, namespace, PLURAL, name))
+        return await self._session.get(path(OURS, namespace, JOBS, name))
+
+    async def get_budget(self, namespace: str, name: str) -> Body:
+        """The TeacherBudget as it is now."""
+        return await self._session.get(path(OURS, namespace, BUDGETS, name))
 
     async def children(self, namespace: str, name: str, uid: str) -> Children:
         """Its Jobs and Pods; both lists are read from the store, not from a cache."""
@@ -63,14 +67,16 @@ class ApiServer:
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         """Merge-patch the status at a resourceVersion."""
-        self._guard()
-        body = {"metadata": {"resourceVersion": resource_version}, "status": status}
-        return await self._session.merge_patch(path(OURS, namespace, PLURAL, name, "status"), body)
+        return await self._patch_status(JOBS, namespace, name, resource_version, status)
+
+    async def patch_budget_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        """Merge-patch the status of a TeacherBudget."""
+        return await self._patch_status(BUDGETS, namespace, name, resource_version, status)
 
     async def delete_distillation_job(self, namespace: str, name: str, uid: str) -> None:
         """Delete a DistillationJob; the garbage collector does the rest."""
         self._guard()
-        await self._session.delete(path(OURS, namespace, PLURAL, name), uid, "Background")
+        await self._session.delete(path(OURS, namespace, JOBS, name), uid, "Background")
 
     async def create_event(self, body: Body) -> None:
         """Create an Event; that it is there already means that it was told."""
@@ -86,25 +92,23 @@ class ApiServer:
         items: list[Body] = found["items"]
         return items
 
-    async def list_jobs(self) -> AsyncIterator[Body]:
-        """Every DistillationJob of the watched namespaces."""
-        for namespace in self._namespaces:
-            more: dict[str, str] = {}
-            while True:
-                page = await self._session.get(path(OURS, namespace, PLURAL), limit=PAGE, **more)
-                for job in page["items"]:
-                    yield job
-                if not page["metadata"].get("continue"):
-                    break
-                more = {"continue": page["metadata"]["continue"]}
+    async def list_jobs(self, namespace: str | None = None) -> AsyncIterator[Body]:
+        """Every DistillationJob of a namespace, or of all that are watched."""
+        async for found in self._every(JOBS, (namespace,) if namespace else self._namespaces):
+            yield found
 
-    async def serves_distillation_jobs(self) -> bool:
-        """Whether the CRD is installed in the version that this program speaks."""
+    async def list_budgets(self) -> AsyncIterator[Body]:
+        """Every TeacherBudget of the watched namespaces."""
+        async for found in self._every(BUDGETS, self._namespaces):
+            yield found
+
+    async def serves_our_kinds(self) -> bool:
+        """Whether the CRDs are installed in the version that this program speaks."""
         try:
             found = await self._session.get(f"/{OURS}")
         except NotFound:
             return False
-        return any(resource["name"] == PLURAL for resource in found["resources"])
+        return {JOBS, BUDGETS} <= {resource["name"] for resource in found["resources"]}
 
     async def get_lease(self, namespace: str, name: str) -> Body:
         """A Lease by name."""
@@ -132,3 +136,19 @@ class ApiServer:
         reviewed = await self._session.create("/apis/authentication.k8s.io/v1/tokenreviews", body)
         status: Body = reviewed["status"]
         return status
+
+    async def _patch_status(self, plural: str, namespace: str, name: str, resource_version: str, status: Body) -> Body:
+        self._guard()
+        body = {"metadata": {"resourceVersion": resource_version}, "status": status}
+        return await self._session.merge_patch(path(OURS, namespace, plural, name, "status"), body)
+
+    async def _every(self, plural: str, namespaces: Sequence[str | None]) -> AsyncIterator[Body]:
+        for namespace in namespaces:
+            more: dict[str, str] = {}
+            while True:
+                page = await self._session.get(path(OURS, namespace, plural), limit=PAGE, **more)
+                for body in page["items"]:
+                    yield body
+                if not page["metadata"].get("continue"):
+                    break
+                more = {"continue": page["metadata"]["continue"]}

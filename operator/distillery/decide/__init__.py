@@ -10,7 +10,7 @@ from datetime import datetime
 from distillery.observe import DistillationJob, Observed
 from distillery.plan import Plan
 
-from . import begin, deadline, finish, progress, record, start, summary, suspend, told, waiting
+from . import begin, budget, deadline, finish, progress, record, start, summary, suspend, told, waiting
 from .situation import Decision, Deletion, Draft, Situation, is_open, is_outdated, is_over, unfinished
 
 __all__ = ["Decision", "Deletion", "decide"]
@@ -31,10 +31,12 @@ def decide(job: DistillationJob, plan: Plan, observed: Observed, now: datetime) 
     draft = record.record(situation, draft)
     draft = suspend.cancel(situation, draft)
     draft = suspend.suspend(situation, draft)
+    draft = budget.settle(situation, draft)
     draft = deadline.count(situation, draft)
     draft = waiting.watch(situation, draft)
     draft = start.announce(situation, draft)
     draft = progress.take_reports(situation, draft)
+    draft = budget.take_usage(situation, draft)
     create = start.children(situation, draft)
     draft = start.created(situation, draft, create)
     draft = progress.measure(finish.close(situation, draft))
@@ -51,21 +53,24 @@ def decide(job: DistillationJob, plan: Plan, observed: Observed, now: datetime) 
 def _requeue_after(situation: Situation, draft: Draft, creates: bool) -> float | None:
     """0 where this pass has announced what the next one does; else the first moment at which time alone changes something."""
     before = {stage.name: stage.job_name for stage in situation.job.status.stages}
+    ask = budget.seconds_to_ask(situation, draft)
     announced = any(stage.job_name != before.get(stage.name) for stage in draft.status.stages)
     first = situation.job.status.start_time is None and draft.status.start_time is not None
     if (
         announced
         or first
+        or ask == 0
         or (creates and any(start.pending_creation(situation, draft)))
         or (draft.verdict and unfinished(situation.observed))
     ):
         return 0.0
     if draft.verdict:
         return float(situation.job.ttl_seconds) if situation.job.ttl_seconds is not None else None
-    waits = [deadline.seconds_left(situation, draft), progress.seconds_to_report(situation, draft)]
+    waits = [ask, deadline.seconds_left(situation, draft), progress.seconds_to_report(situation, draft)]
     for stage in draft.status.stages:
         when = record.retry_at(stage)
-        waits.append(when - situation.now.timestamp() if when is not None else None)
+        if when is not None:  # a moment that has passed waits for something else
+            waits.append(when - situation.now.timestamp() if when > situation.now.timestamp() else WAITING_SECONDS)
         run = situation.observed.runs.get(stage.job_name or "")
         if is_open(stage) and (run is None or not (run.suspended or any(pod.running for pod in run.pods))):
             waits.append(WAITING_SECONDS)

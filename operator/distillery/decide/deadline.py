@@ -1,10 +1,12 @@
-"""spec.activeDeadlineSeconds: seconds of work over all stages, without suspension and waiting for quota; so not counted by the Jobs."""
+"""spec.activeDeadlineSeconds: seconds of work over all stages, without suspension and waiting for quota or budget; so not counted by
+the Jobs."""
 
 from __future__ import annotations
 
 from distillery.api import reasons
 from distillery.timestamps import moment, seconds_since
 
+from .budget import waits
 from .situation import Draft, Situation, is_open, is_over
 
 
@@ -44,8 +46,8 @@ def _seconds(situation: Situation, draft: Draft) -> int:
 
 
 def _is_active(situation: Situation, draft: Draft) -> bool:
-    """Not suspended and, in a queue, admitted: some open Job of it is not held back."""
-    if draft.verdict or draft.suspension != "none" or draft.status.start_time is None:
+    """Not suspended, with a budget and, in a queue, admitted: some open Job of it is not held back."""
+    if draft.verdict or draft.suspension != "none" or draft.status.start_time is None or waits(situation, draft):
         return False
     if situation.plan.spec is None or situation.plan.spec.scheduling.queue_name is None:
         return True

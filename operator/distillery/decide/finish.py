@@ -5,7 +5,7 @@ from __future__ import annotations
 from distillery.observe import DistillationJob
 from distillery.timestamps import seconds_since
 
-from . import deadline
+from . import budget, deadline
 from .situation import Decision, Deletion, Draft, Situation, is_open, is_over, open_names, unfinished
 
 
@@ -31,12 +31,14 @@ def sweep(situation: Situation) -> tuple[Deletion, ...]:
 
 
 def after_end(situation: Situation) -> Decision:
-    """Of a job that has ended: delete what is left of its Jobs, and the object itself after ttlSecondsAfterFinished. Nothing else, ever."""
-    job = situation.job
+    """Of a job that has ended: delete what is left of its Jobs, give its budget back, and delete the object itself after
+    ttlSecondsAfterFinished. Nothing else, ever."""
+    job, status = situation.job, budget.after_end(situation)
     left = seconds_to_live(job, situation)
     if left is not None and left <= 0:
-        return Decision(job.status, delete=(*sweep(situation), Deletion("DistillationJob", job.name, job.uid)))
-    return Decision(job.status, delete=sweep(situation), requeue_after=left)
+        return Decision(status, delete=(*sweep(situation), Deletion("DistillationJob", job.name, job.uid)))
+    asks = budget.SILENT_SECONDS if status.budget_claimed else None
+    return Decision(status, delete=sweep(situation), requeue_after=min((wait for wait in (left, asks) if wait is not None), default=None))
 
 
 def seconds_to_live(job: DistillationJob, situation: Situation) -> float | None:

@@ -1,4 +1,4 @@
-"""How a run ended, read from its batch Job and its last pod."""
+"""How a run ended, read from its batch Job and its pods: the last one, or those of all shards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distillery.api import reasons
-from distillery.api.result import TEMPORARY, USER_MISTAKE, StageResult, parse_result
+from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, USER_MISTAKE, StageResult, parse_result
 from distillery.conditions import clip
 from distillery.observe import Pod, Run
 
-#: done: with a result. mistake: the user's, no retry. failed: costs an attempt. interrupted: costs nothing.
-Kind = Literal["done", "mistake", "failed", "interrupted"]
+#: done: with a result. mistake: the user's, no retry. failed: costs an attempt. interrupted, unfunded (no money, or no permission to
+#: ask the teacher): cost nothing.
+Kind = Literal["done", "mistake", "failed", "interrupted", "unfunded"]
 _ABOVE = re.compile(r"(^|/)\.\.?(/|$)")
 
 
@@ -34,7 +35,10 @@ def outcome(run: Run, output: str, memory_field: str) -> Outcome | None:
     """
     if run.finished == "Complete":
         return _completed(run, output)
-    pod = next((pod for pod in reversed(run.pods) if pod.phase == "Failed"), None)
+    failed = [pod for pod in run.pods if pod.phase == "Failed"]
+    # the first shard that fails by itself ends the Job, and with it the others
+    own = sorted((pod for pod in failed if not pod.interrupted), key=lambda pod: pod.finished_at or "")
+    pod = next(iter(own or reversed(failed)), None)
     if pod is None:
         return Outcome("interrupted", reasons.PREEMPTED, f"Job {run.name} lost its pod", ended=run.finished_at)
     if pod.interrupted:
@@ -46,8 +50,9 @@ def outcome(run: Run, output: str, memory_field: str) -> Outcome | None:
 def _completed(run: Run, output: str) -> Outcome | None:
     if any(not pod.ended for pod in run.pods):
         return None  # the list of pods is older than the Job; the next one has the message
-    pod = next((pod for pod in reversed(run.pods) if pod.phase == "Succeeded"), None)
-    result = parse_result(pod.text) if pod else None
+    results = [found for pod in reversed(run.pods) if pod.phase == "Succeeded" and (found := parse_result(pod.text)) is not None]
+    # of several shards the one that was last has put the others' work together
+    result = next((found for found in results if found.manifest), None) or (results[0] if len(results) == 1 else None)
     if result is None:
         message = f"Job {run.name} is complete but its result was lost; it runs again and finds its output"
         return Outcome("interrupted", reasons.PREEMPTED, message, ended=run.finished_at)
@@ -69,6 +74,9 @@ def _failed(run: Run, pod: Pod, memory_field: str) -> Outcome:
     if pod.exit_code == USER_MISTAKE:
         reason = (result.reason if result else None) or reasons.BAD_INPUT
         return Outcome("mistake", reason, said or "the stage refused its input; see its log", result, ended)
+    if pod.exit_code == OUT_OF_BUDGET:
+        reason = (result.reason if result else None) or reasons.BUDGET_EXHAUSTED
+        return Outcome("unfunded", reason, said or "the gateway gives no more answers of the teacher for now", ended=ended)
     if pod.exit_code == TEMPORARY:
         reason = (result.reason if result else None) or reasons.STORE_UNAVAILABLE
         return Outcome("failed", reason, said or "something that the stage needs was not available", ended=ended)

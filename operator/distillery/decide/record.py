@@ -1,4 +1,4 @@
-"""What runs left behind, written down: results, failures that cost an attempt, interruptions that do not."""
+"""What runs left behind, written down: results, failures that cost an attempt, interruptions and empty budgets that do not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from datetime import timedelta
 from distillery.api import reasons
 from distillery.api.measure import Artifact
 from distillery.api.result import StageResult
-from distillery.api.stages import EVALUATE, PREFLIGHT, Stage
+from distillery.api.stages import EVALUATE, PREFLIGHT, TRACES, Stage
 from distillery.api.status import StageProgress, StageStatus
 from distillery.conditions import clip
 from distillery.observe import Run
 from distillery.plan import scheduling_field
 from distillery.timestamps import moment, stamp
 
+from .budget import LONGEST_PROMPT, REQUESTS
 from .outcomes import Outcome, outcome
 from .situation import MOST_STALE_RUNS, SATISFIED, Draft, Situation, accepted, is_open
 
@@ -42,11 +43,13 @@ def record(situation: Situation, draft: Draft) -> Draft:
 def retry_at(stage: StageStatus) -> float | None:
     """When the next run may start, in seconds since 1970; None at once. Doubles with each failure, measured from the last one.
 
-    Interruptions are retried at once, but not in a tight loop: from the second in a row they wait as failures do.
+    Interruptions are retried at once, but not in a tight loop: from the second in a row they wait as failures do. So does a run that
+    ended for want of a budget: traces a little, for the gateway is asked first; preflight longer each time, for it is what asks.
     """
     if stage.completion_time is None or stage.job_name is not None or stage.state not in ("Waiting", "Pending"):
         return None
-    exponent = stage.attempts - 1 if stage.state == "Waiting" else stage.stale_runs - 2
+    unfunded = stage.runs if stage.name == PREFLIGHT else 1
+    exponent = (stage.attempts or unfunded) - 1 if stage.state == "Waiting" else stage.stale_runs - 2
     if exponent < 0:
         return None
     delay = min(FIRST_DELAY_SECONDS * 2.0 ** min(exponent, 10), LONGEST_DELAY_SECONDS)
@@ -72,6 +75,8 @@ def _recorded(situation: Situation, draft: Draft, planned: Stage, found: Outcome
     if found.kind == "done" and found.result is not None:
         return _succeeded(situation, draft, planned, found.result, found)
     closing = {"completion_time": _when(situation, found), "message": clip(found.message), "reason": found.reason}
+    if found.kind == "unfunded":
+        return draft.with_stage(name, state="Waiting", job_name=None, **closing)
     if found.kind == "mistake":
         draft = draft.with_stage(name, state="Failed", attempts=draft.stage(name).attempts + 1, **closing)
         if planned.kind == EVALUATE and found.result and found.result.evaluation:
@@ -108,8 +113,8 @@ def _interrupted(situation: Situation, draft: Draft, name: str) -> Draft:
 
 def _succeeded(situation: Situation, draft: Draft, planned: Stage, result: StageResult, found: Outcome) -> Draft:
     name = planned.name
-    if planned.kind == PREFLIGHT and (missing := _unhashed(situation, result)):
-        message = f"preflight ended without the hash of {missing}: trainer image and operator do not fit each other"
+    if planned.kind == PREFLIGHT and (missing := _untold(situation, result)):
+        message = f"preflight ended without {missing}: trainer image and operator do not fit each other"
         return _failed(
             situation, draft.with_stage(name, message=message, reason=reasons.INTERNAL_ERROR, completion_time=_when(situation, found)), name
         )
@@ -128,8 +133,15 @@ def _succeeded(situation: Situation, draft: Draft, planned: Stage, result: Stage
     return _published(draft, result)
 
 
-def _unhashed(situation: Situation, result: StageResult) -> str:
-    return ", ".join(s.name for s in situation.plan.stages[1:] if s.name not in (result.hashes or {}))
+def _untold(situation: Situation, result: StageResult) -> str:
+    """What a preflight has to tell and this one has not."""
+    unhashed = ", ".join(s.name for s in situation.plan.stages[1:] if s.name not in (result.hashes or {}))
+    lacking = [f"the hash of {unhashed}"] if unhashed else []
+    spec = situation.plan.spec
+    if spec is not None and spec.teacher.endpoint is not None and TRACES not in (result.reused or ()):
+        told = {metric.name for metric in result.metrics if metric.value.isdecimal()}
+        lacking += [f"metric {name}" for name in (REQUESTS, LONGEST_PROMPT) if name not in told]
+    return ", ".join(lacking)
 
 
 def _hashed(situation: Situation, draft: Draft, result: StageResult) -> Draft:

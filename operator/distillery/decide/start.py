@@ -10,8 +10,9 @@ from distillery.api.status import StageStatus
 from distillery.conditions import clip, status_of
 from distillery.manifests import config_map, stage_job
 from distillery.observe import Refusal, frozen_image
-from distillery.plan import child_name, scheduling_field
+from distillery.plan import child_name, scheduling_field, shards_of
 
+from . import budget
 from .record import retry_at
 from .situation import SATISFIED, Body, Draft, Situation, accepted, is_open
 from .waiting import understand
@@ -20,7 +21,7 @@ from .waiting import understand
 def announce(situation: Situation, draft: Draft) -> Draft:
     """Open the next run of every stage whose needs are met; the job succeeds when all are."""
     plan = situation.plan
-    if draft.verdict or draft.suspension != "none" or plan.problems:
+    if draft.verdict or draft.suspension != "none" or plan.problems or budget.blocked(situation, draft):
         return draft
     if draft.status.start_time is None:
         draft = draft.with_status(start_time=situation.stamp)
@@ -89,8 +90,16 @@ def _is_due(situation: Situation, draft: Draft, planned: Stage) -> bool:
         return False
     if any(run.live for run in situation.observed.of(planned.name)):
         return False  # its last pod may still be writing its checkpoint
+    if not _is_funded(situation, planned):
+        return False
     when = retry_at(stage)
     return when is None or situation.now.timestamp() >= when
+
+
+def _is_funded(situation: Situation, planned: Stage) -> bool:
+    """Whether the stage buys nothing, or the gateway has just granted what it buys."""
+    spec = situation.plan.spec
+    return spec is None or shards_of(spec, planned) is None or budget.may_buy(situation)
 
 
 def _opened(situation: Situation, draft: Draft, planned: Stage) -> Draft:
@@ -119,7 +128,8 @@ def _is_announced(situation: Situation, draft: Draft, planned: Stage) -> bool:
     if before is None or not is_open(before) or before.run_start_time is not None or before.job_name in situation.observed.runs:
         return False
     now = draft.stage(planned.name)
-    return is_open(now) and now.job_name == before.job_name
+    permitted = budget.blocked(situation, draft) is None and _is_funded(situation, planned)
+    return is_open(now) and now.job_name == before.job_name and permitted
 
 
 def _hashes(draft: Draft, planned: Stage) -> dict[str, str]:

@@ -7,6 +7,7 @@ from distillery.api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, 
 from distillery.api.status import StageStatus
 from distillery.conditions import Verdict, clip, milestone, status_of, updated
 
+from . import budget
 from .situation import SATISFIED, Draft, Situation, is_open
 
 _MILESTONES = {
@@ -24,6 +25,7 @@ def summarize(situation: Situation, draft: Draft) -> Draft:
     wanted: dict[str, Verdict | None] = {
         reasons.VALIDATED: _validated(situation, draft),
         **{kind: milestone(_stages(draft, prefix), absent) for kind, (prefix, absent) in _MILESTONES.items() if draft.status.stages},
+        reasons.BUDGET_RESERVED: budget.verdict(situation, draft),
         reasons.QUOTA_RESERVED: _quota(situation, draft),
         reasons.SUSPENDED: _suspended(situation, draft),
         reasons.SUCCEEDED: _succeeded(draft),
@@ -43,7 +45,14 @@ def _stages(draft: Draft, prefix: str) -> list[StageStatus]:
 def _validated(situation: Situation, draft: Draft) -> Verdict:
     if situation.plan.problems:
         return Verdict("False", reasons.INVALID_SPEC, clip("; ".join(situation.plan.problems)))
+    if (refusal := _refusal(situation)) is not None and draft.verdict is None:
+        return refusal
     return milestone(_stages(draft, PREFLIGHT), "")
+
+
+def _refusal(situation: Situation) -> Verdict | None:
+    """What the terms of the teacher say against the declared use."""
+    return situation.observed.allowance.refusal if situation.observed.allowance else None
 
 
 def _exported(draft: Draft, stages: Verdict | None) -> Verdict | None:
@@ -90,6 +99,8 @@ def _reconciling(situation: Situation, draft: Draft) -> Verdict:
     if draft.verdict is not None or situation.plan.problems or draft.suspension == "done":
         return Verdict("False", reasons.DONE)
     accepted = any(stage.start_time is not None for stage in draft.status.stages)
+    if not accepted and (blocked := budget.blocked(situation, draft)) is not None:
+        return Verdict("False" if _refusal(situation) else "True", blocked.reason, blocked.message)
     return Verdict("False", reasons.RUNNING) if accepted else Verdict("True", reasons.PENDING, "the first stage is not created yet")
 
 
@@ -98,6 +109,8 @@ def _stalled(situation: Situation, draft: Draft) -> Verdict:
         return Verdict("True", draft.verdict.reason, draft.verdict.message)
     if situation.plan.problems:
         return Verdict("True", reasons.INVALID_SPEC, clip("; ".join(situation.plan.problems)))
+    if draft.verdict is None and (refusal := _refusal(situation)) is not None:
+        return Verdict("True", refusal.reason, refusal.message)
     return Verdict("False", reasons.DONE if draft.verdict else reasons.RUNNING)
 
 
@@ -108,6 +121,8 @@ def _phase(situation: Situation, draft: Draft) -> str:
         return "Invalid"
     if draft.suspension != "none":
         return "Suspended" if draft.suspension == "done" else "Suspending"
+    if (waiting := budget.phase(situation, draft)) is not None:
+        return waiting
     begun = [stage for stage in draft.status.stages if stage.state not in (*SATISFIED, "Pending")]
     current = next(iter(begun), None) or next((s for s in draft.status.stages if s.state not in SATISFIED and s.job_name), None)
     return _PHASES.get(current.name, "Export") if current else "Pending"

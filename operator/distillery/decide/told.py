@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distillery.api import reasons
+from distillery.api.stages import TRACES
 from distillery.api.status import StageStatus
 from distillery.conditions import clip
 from distillery.manifests import event
@@ -12,6 +13,14 @@ from distillery.manifests import event
 from .situation import Body, Draft, Situation, is_over
 
 NOTE_LIMIT = 900
+#: Reasons of Validated that people are told of at once; the others are told as a stage's.
+_REFUSALS = (
+    reasons.INVALID_SPEC, reasons.TERMS_FORBID_USE, reasons.TERMS_UNKNOWN, reasons.APPROVAL_NEEDED, reasons.APPROVAL_EXPIRED,
+)  # fmt: skip
+#: Reasons of BudgetReserved that are steps on the way.
+_SILENT = (
+    reasons.PENDING, reasons.WAITING_FOR_PREFLIGHT, reasons.WAITING_FOR_BUDGET, reasons.NOTHING_TO_BUY, reasons.RELEASED, *_REFUSALS,
+)  # fmt: skip
 
 
 def events(situation: Situation, draft: Draft) -> tuple[Body, ...]:
@@ -27,8 +36,11 @@ def _of_stages(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, s
     reused = [stage.name for stage in draft.status.stages if stage.state == "Reused" and _state(before.get(stage.name)) != "Reused"]
     if reused:
         yield "Normal", reasons.STAGES_REUSED, f"already in the store, not run again: {', '.join(reused)}", draft.status.spec_hash or ""
+    unfunded = {condition.reason for condition in draft.status.conditions if condition.type == reasons.BUDGET_RESERVED}
     for stage in draft.status.stages:
         old = before.get(stage.name) or StageStatus(name=stage.name)
+        if stage.name == TRACES and stage.state == "Waiting" and stage.reason in unfunded:
+            continue  # told of the job
         for kind, reason, run, note in _of_stage(old, stage):
             yield kind, reason, f"stage {stage.name}: {note}", f"{stage.name}/{run}/{stage.hash}"
 
@@ -61,8 +73,12 @@ def _of_job(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, str,
             yield "Normal", reasons.SUSPENDED, condition.message, occasion
         elif condition.type == reasons.SUSPENDED and old is not None and old.status == "True":
             yield "Normal", reasons.RESUMED, "goes on", occasion
-        elif condition.type == reasons.VALIDATED and condition.reason == reasons.INVALID_SPEC:
-            yield "Warning", reasons.INVALID_SPEC, condition.message, occasion
+        elif condition.type == reasons.VALIDATED and condition.reason in _REFUSALS:
+            yield "Warning", condition.reason, condition.message, occasion
+        elif condition.type == reasons.BUDGET_RESERVED and condition.reason not in _SILENT:
+            runs = next((stage.runs for stage in situation.job.status.stages if stage.name == TRACES), 0)
+            good = condition.status == "True"
+            yield "Normal" if good else "Warning", condition.reason, condition.message, f"{draft.status.spec_hash}/{runs}"
         elif condition.type == reasons.EXPORTED and condition.reason == reasons.QUALITY_GATE_FAILED:
             yield "Warning", reasons.QUALITY_GATE_FAILED, condition.message, draft.status.spec_hash or ""
         elif condition.type == reasons.SUCCEEDED and is_over(draft.status):

@@ -106,7 +106,7 @@ def _watched(situation: Situation, draft: Draft, planned: Stage, stage: StageSta
 
 def _looped(situation: Situation, draft: Draft, stage: StageStatus, run: Run) -> Draft | None:
     """A Job whose pods were interrupted again and again: the Job controller replaces them without end, so the end is ours."""
-    stops = sum(pod.interrupted for pod in run.pods)
+    stops = run.interruptions
     if stops < MOST_STALE_RUNS:
         return None
     step = situation.checkpoint(stage)
@@ -120,7 +120,7 @@ def _looped(situation: Situation, draft: Draft, stage: StageStatus, run: Run) ->
 
 def _resumed(stage: StageStatus, run: Run) -> str | None:
     """The message of a running stage: its own, or else how often it was interrupted."""
-    stops = sum(pod.interrupted for pod in run.pods)
+    stops = run.interruptions
     if stage.state == "Running" and (stage.message or not stops):
         return stage.message
     return f"goes on after {stops} interruption{'s' * (stops > 1)}" if stops else None

@@ -223,8 +223,12 @@ async def test_requests_are_counted_by_verb_and_code_only(wire: Wire) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "there"),
-    [((200, {"resources": [{"name": "distillationjobs"}]}), True), ((200, {"resources": []}), False), (refusal(404, "no"), False)],
+    [
+        ((200, {"resources": [{"name": "distillationjobs"}, {"name": "teacherbudgets"}]}), True),
+        ((200, {"resources": [{"name": "distillationjobs"}]}), False),
+        (refusal(404, "no"), False),
+    ],
 )
-async def test_whether_the_crd_is_there(wire: Wire, session: Session, answer: tuple[int, Any], there: bool) -> None:
+async def test_whether_the_crds_are_there(wire: Wire, session: Session, answer: tuple[int, Any], there: bool) -> None:
     wire.answers = [answer]
-    assert await ApiServer(session).serves_distillation_jobs() is there
+    assert await ApiServer(session).serves_our_kinds() is there

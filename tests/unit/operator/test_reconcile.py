@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.crash.world import KEY, MINIMAL, OUTPUT, End, World
+from tests.crash.specs import MINIMAL, OUTPUT
+from tests.crash.world import KEY, End, World
 
 from distillery.api.result import Progress
 from distillery.cluster import Body, Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -127,7 +128,7 @@ async def test_the_gateway_is_asked_only_about_running_pods() -> None:
         asked.append((namespace, job, uid))
         return {"preflight": Progress(stage="preflight", percentage=40)}
 
-    world.progress = progress  # type: ignore[method-assign]
+    world.gateway.progress = progress  # type: ignore[method-assign]
     await world.settle()
     assert asked == []
     world.step()

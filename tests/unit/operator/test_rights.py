@@ -35,7 +35,7 @@ class Recorder:
 
 
 #: Kopf lists and watches these (see test_handlers).
-WATCHED = [("distillery.dev", "distillationjobs"), ("batch", "jobs")]
+WATCHED = [("distillery.dev", "distillationjobs"), ("distillery.dev", "teacherbudgets"), ("batch", "jobs")]
 
 
 async def operator_rights() -> Rights:
@@ -44,6 +44,7 @@ async def operator_rights() -> Rights:
     for key in WATCHED:
         recorder.used[key] = {"list", "watch"}
     await server.get_job("n", "x")
+    await server.get_budget("n", "x")
     await server.children("n", "x", "u")
     await server.get_child("Job", "n", "x")
     await server.get_child("ConfigMap", "n", "x")
@@ -51,10 +52,12 @@ async def operator_rights() -> Rights:
     await server.create_job(ITEM)
     await server.delete_job("n", "x", "u")
     await server.patch_status("n", "x", "1", {})
+    await server.patch_budget_status("n", "x", "1", {})
     await server.delete_distillation_job("n", "x", "u")
     await server.create_event(ITEM)
     await server.events_of("n", "u")
     assert [job async for job in server.list_jobs()] == []
+    assert [budget async for budget in server.list_budgets()] == []
     return recorder.used
 
 
@@ -78,6 +81,7 @@ async def test_the_gateway_holds_exactly_what_it_uses() -> None:
     await server.get_pod("n", "x")
     await server.get_child("Job", "n", "x")
     await server.get_job("n", "x")
+    await server.get_budget("n", "x")
     assert granted(of_kind("ClusterRole", *IMAGES)["distillery-gateway"]) == recorder.used
 
 
@@ -86,6 +90,6 @@ def test_every_request_of_the_operator_is_in_the_list_above() -> None:
     public = {name for name in methods if not name.startswith("_")}
     assert public == {
         "get_job", "children", "get_child", "create_config_map", "create_job", "delete_job", "patch_status", "delete_distillation_job",
-        "create_event", "events_of", "list_jobs", "serves_distillation_jobs", "get_lease", "create_lease", "replace_lease", "get_pod",
-        "review_token",
+        "create_event", "events_of", "list_jobs", "serves_our_kinds", "get_lease", "create_lease", "replace_lease", "get_pod",
+        "review_token", "get_budget", "list_budgets", "patch_budget_status",
     }  # fmt: skip
