@@ -1,0 +1,234 @@
+"""The teacher's money: claimed before a job buys traces, kept while it does, given back when it has ended, paused or been refused.
+
+A claim is noted in the status (`budgetClaimed`) before it is made, as a run is before its Job is created; so whoever dies between two
+calls leaves nothing set aside that the next pass does not know of. The gateway's ledger is the truth; what a job shows is its word.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from distillery.allowance import Allowance
+from distillery.api import reasons
+from distillery.api.stages import PREFLIGHT, TRACES
+from distillery.api.status import DistillationJobStatus, StageProgress, StageStatus
+from distillery.api.usage import Reservation, ReservationRequest
+from distillery.conditions import Verdict, clip, updated
+from distillery.observe import DistillationJob, Observed, Silence
+from distillery.plan import Plan
+from distillery.timestamps import seconds_since
+
+from .situation import SATISFIED, Draft, Situation, is_open, is_over
+
+#: Metrics of preflight that a reservation is sized by.
+REQUESTS, LONGEST_PROMPT = "requests", "longestPromptBytes"
+#: Until a gateway that was silent, or refused, is asked again.
+SILENT_SECONDS, REFUSED_SECONDS = 10.0, 30.0
+
+
+class Claim(NamedTuple):
+    """What this pass has to say to the gateway."""
+
+    kind: Literal["reserve", "give back"]
+    need: ReservationRequest
+
+
+def claim(job: DistillationJob, plan: Plan, observed: Observed) -> Claim | None:
+    """What the status that was read asks of the gateway. A claim is kept while pods of the traces stage live, and given back after."""
+    status = job.status
+    if not status.budget_claimed:
+        return None
+    if not job.suspend and not job.cancel and _needs(plan, status, observed.allowance):
+        return Claim("reserve", need_of(status))
+    return None if any(run.live for run in observed.of(TRACES)) else Claim("give back", need_of(status))
+
+
+def need_of(status: DistillationJobStatus) -> ReservationRequest:
+    """What preflight has counted; nothing where it has not."""
+    counted = {metric.name: metric.value for stage in status.stages if stage.name == PREFLIGHT for metric in stage.metrics}
+    requests, longest = (counted.get(name, "") for name in (REQUESTS, LONGEST_PROMPT))
+    return ReservationRequest(
+        requests=int(requests) if requests.isdecimal() else 0, longest_prompt_bytes=int(longest) if longest.isdecimal() else 0
+    )
+
+
+def blocked(situation: Situation, draft: Draft) -> Verdict | None:
+    """Why no stage may start: the terms, or, while there is something to buy, a budget or teacher that is not there."""
+    allowance = situation.observed.allowance
+    if allowance is None:
+        return None
+    return allowance.refusal or (allowance.lack if _traces(draft.status) is not None else None)
+
+
+def settle(situation: Situation, draft: Draft) -> Draft:
+    """Take over the gateway's answer; note a claim, or that it is done with; let the traces stage wait while nothing is granted."""
+    allowance = situation.observed.allowance
+    if allowance is not None and allowance.policy is not None:
+        draft = draft.with_status(policy=allowance.policy)
+    if _given_back(situation):
+        return draft.with_status(budget_claimed=None)
+    if not wants(situation, draft):
+        return draft
+    draft = draft.with_status(budget_claimed=True)
+    refusal = _refusal(situation)
+    traces = draft.stage(TRACES)
+    if refusal is None or (is_open(traces) and traces.run_start_time is not None):
+        return draft
+    return draft.with_stage(TRACES, state="Waiting", reason=refusal.reason, message=clip(refusal.message))
+
+
+def wants(situation: Situation, draft: Draft) -> bool:
+    """Whether the draft leaves traces to buy, and nothing but money is between the job and them."""
+    if draft.verdict or draft.suspension != "none" or situation.job.suspend:
+        return False
+    return _needs(situation.plan, draft.status, situation.observed.allowance)
+
+
+def may_buy(situation: Situation) -> bool:
+    """Whether a run of the traces stage may be opened or created now: the gateway has just said yes."""
+    answer = situation.observed.money
+    return isinstance(answer, Reservation) and answer.state == "Granted" and bool(situation.job.status.budget_claimed)
+
+
+def waits(situation: Situation, draft: Draft) -> bool:
+    """Whether the job stands still for want of a budget: such time is no time of work."""
+    if blocked(situation, draft) is not None:
+        return not any(run.live for run in situation.observed.runs.values())
+    return wants(situation, draft) and not may_buy(situation) and not any(run.live for run in situation.observed.of(TRACES))
+
+
+def phase(situation: Situation, draft: Draft) -> str | None:
+    """The reason for which the job stands still, where that is the budget or its terms."""
+    if not waits(situation, draft):
+        return None
+    why = blocked(situation, draft) or _refusal(situation)
+    return why.reason if why else None
+
+
+def seconds_to_ask(situation: Situation, draft: Draft) -> float | None:
+    """Until the gateway is spoken to again: at once if this pass has noted something new, soon if it was silent, else as a heartbeat."""
+    after = claim_after(situation, draft)
+    if after is None:
+        return REFUSED_SECONDS if draft.verdict is None and blocked(situation, draft) is not None else None
+    if after != getattr(claim(situation.job, situation.plan, situation.observed), "kind", None):
+        return 0.0
+    if not isinstance(situation.observed.money, Reservation):
+        return SILENT_SECONDS
+    return situation.plan.settings.progress_seconds if situation.observed.money.state == "Granted" else REFUSED_SECONDS
+
+
+def claim_after(situation: Situation, draft: Draft) -> Literal["reserve", "give back"] | None:
+    """What the next pass has to say to the gateway, as far as this one knows."""
+    if not draft.status.budget_claimed:
+        return None
+    if wants(situation, draft):
+        return "reserve"
+    return None if any(run.live for run in situation.observed.of(TRACES)) else "give back"
+
+
+def after_end(situation: Situation) -> DistillationJobStatus:
+    """The status of a job that has ended, with what it has cost in the end once the rest is given back."""
+    if not _given_back(situation):
+        return situation.job.status
+    draft = take_usage(situation, Draft(situation.job.status)).with_status(budget_claimed=None)
+    told = {reasons.BUDGET_RESERVED: _released(draft.status)}
+    return draft.with_status(conditions=updated(draft.status.conditions, told, situation.job.generation, situation.now)).status
+
+
+def take_usage(situation: Situation, draft: Draft) -> Draft:
+    """Usage and estimate as the gateway tells them; of a running stage no more often than its progress, with which they are written."""
+    told, status = situation.observed.money, draft.status
+    if not isinstance(told, Reservation):
+        return draft
+    change = {"teacher_usage": told.usage, "estimate": told.estimate or status.estimate}
+    if (status.teacher_usage, status.estimate) == (change["teacher_usage"], change["estimate"]):
+        return draft
+    before = next((stage for stage in situation.job.status.stages if stage.name == TRACES), None)
+    now = _traces(status)
+    if before is None or now is None or before.state != "Running" or now.state != "Running":
+        return draft.with_status(**change)
+    seen = before.progress.observed_time if before.progress else None
+    if seen is not None and seconds_since(seen, situation.now) < situation.plan.settings.progress_seconds:
+        return draft
+    progress = (now.progress or StageProgress()).model_copy(update={"observed_time": situation.stamp})
+    return draft.with_stage(TRACES, progress=progress).with_status(**change)
+
+
+def verdict(situation: Situation, draft: Draft) -> Verdict | None:
+    """What BudgetReserved says; None: as before."""
+    plan, status = situation.plan, draft.status
+    if plan.spec is None:
+        return _released(status) if status.teacher_usage is not None and not status.budget_claimed else None
+    if plan.spec.teacher.endpoint is None:
+        return Verdict("True", reasons.NOTHING_TO_BUY, "no teacher behind an API is asked")
+    traces = _traces(status)
+    if traces is None:
+        return _bought(status)
+    if (found := blocked(situation, draft)) is not None:
+        return found
+    if draft.verdict is not None or draft.suspension != "none":
+        return None if status.budget_claimed else _released(status)
+    if not _needs(plan, status, situation.observed.allowance):
+        return Verdict("Unknown", reasons.WAITING_FOR_PREFLIGHT, "preflight counts what there is to buy")
+    going = any(run.live for run in situation.observed.of(TRACES))
+    refusal = _refusal(situation)
+    if refusal is None:
+        return Verdict("True", reasons.BUDGET_RESERVED, f"money is set aside within {_budget(situation)}")
+    # the pods wait out a gateway that is gone for a moment; a condition that flickers would help nobody
+    return None if going and isinstance(situation.observed.money, Silence) else refusal
+
+
+def _needs(plan: Plan, status: DistillationJobStatus, allowance: Allowance | None) -> bool:
+    """Whether there are traces to buy for the spec of this plan, and all that comes before money is settled."""
+    if plan.spec is None or plan.spec.teacher.endpoint is None or is_over(status) or status.spec_hash != plan.spec_hash:
+        return False
+    if allowance is None or allowance.refusal is not None or allowance.lack is not None:
+        return False
+    preflight = next((stage for stage in status.stages if stage.name == PREFLIGHT), None)
+    traces = _traces(status)
+    return preflight is not None and preflight.state in SATISFIED and traces is not None and traces.hash is not None
+
+
+def _traces(status: DistillationJobStatus) -> StageStatus | None:
+    """The traces stage while it is not done."""
+    return next((stage for stage in status.stages if stage.name == TRACES and stage.state not in (*SATISFIED, "Failed")), None)
+
+
+def _refusal(situation: Situation) -> Verdict | None:
+    """Why the gateway grants nothing; None if it does."""
+    answer = situation.observed.money
+    if isinstance(answer, Silence):
+        words = f"the gateway does not answer ({answer.message}), and nothing is bought without it; it is asked again every few seconds"
+        return Verdict("Unknown", reasons.GATEWAY_UNAVAILABLE, words)
+    if may_buy(situation):
+        return None
+    if answer is None or answer.state == "Granted":
+        return Verdict("Unknown", reasons.WAITING_FOR_BUDGET, f"{_budget(situation)} is asked")
+    resumes = f"; resumes {answer.resumes}" if answer.resumes and answer.resumes not in answer.message else ""
+    return Verdict("False", answer.reason, f"{answer.message}{resumes}")
+
+
+def _bought(status: DistillationJobStatus) -> Verdict | None:
+    """Once the traces are there, or will never be."""
+    traces = next((stage for stage in status.stages if stage.name == TRACES), None)
+    if status.budget_claimed or traces is None:
+        return None
+    if status.teacher_usage is None and traces.state == "Reused":
+        return Verdict("True", reasons.NOTHING_TO_BUY, "the traces are in the store already")
+    return _released(status)
+
+
+def _released(status: DistillationJobStatus) -> Verdict:
+    done = any(stage.name == TRACES and stage.state in SATISFIED for stage in status.stages)
+    paid = status.teacher_usage.cost if status.teacher_usage else "0.00"
+    return Verdict("True" if done else "False", reasons.RELEASED, f"{paid} USD was paid; what else was set aside is given back")
+
+
+def _given_back(situation: Situation) -> bool:
+    made = claim(situation.job, situation.plan, situation.observed)
+    return made is not None and made.kind == "give back" and isinstance(situation.observed.money, Reservation)
+
+
+def _budget(situation: Situation) -> str:
+    spec = situation.plan.spec
+    return f'TeacherBudget "{spec.budget_ref.name}"' if spec and spec.budget_ref else "the budget"
