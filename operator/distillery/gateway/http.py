@@ -32,8 +32,9 @@ def only(account: Account, allowed: tuple[str, str], what: str) -> None:
 
 
 def refused(request: web.Request, error: Refused) -> web.Response:
-    """The response that tells an error, which is also logged."""
-    log.warning("refused: %s", error.message, extra={"reason": error.reason, "code": error.status, "remote": request.remote})
+    """The response that tells an error, which is also logged; what waits for money or its turn asks often, and is counted only."""
+    level = logging.DEBUG if error.status == 429 else logging.WARNING
+    log.log(level, "refused: %s", error.message, extra={"reason": error.reason, "code": error.status, "remote": request.remote})
     return web.Response(text=error.text(), status=error.status, content_type="application/json", headers=error.headers())
 
 

@@ -154,10 +154,13 @@ async def _follow(response: aiohttp.ClientResponse, question: Question, name: st
         cut = str(error) or type(error).__name__
     except (ValueError, RecursionError, TypeError, AttributeError) as error:
         cut = f"sent an unreadable event: {error}"
-    if not assembly.whole(question.n):
+    try:
+        whole = assembly.answer() if assembly.whole(question.n) else None
+    except TypeError as error:
+        whole, cut = None, f"numbered its answers in an unreadable way: {error}"
+    if whole is None:
         return Doubtful(f'the stream of teacher "{name}" broke off{f": {cut}" if cut else ""}')
-    answer = assembly.answer()
-    return of_object(answer, json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(), question.n)
+    return of_object(whole, json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(), question.n)
 
 
 def _pass_on(data: bytes, assembly: Assembly, relay: Relay) -> None:
