@@ -23,7 +23,7 @@ LOCAL = {"run": "run a job on this machine", "plan": "print the stages of a job"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (0, 64 user's mistake, 75 temporary, 143 stopped, else a bug)."""
+    """Entry point; returns the exit code (0, 64 user's mistake, 75 temporary, 76 no budget now, 143 stopped, else a bug)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in LOCAL:
         # Planning belongs to the control plane, which this package does not import.

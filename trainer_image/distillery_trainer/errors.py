@@ -9,7 +9,8 @@ from distillery.api.result import TEMPORARY, USER_MISTAKE, StageResult
 class StageError(Exception):
     """A failure that a person can act on: `message` names the field or file, the value and the remedy.
 
-    `code` is 64 (the user's mistake, never retried) or 75 (temporary, retried). `result` carries what the stage found out before it
+    `code` is 64 (the user's mistake, never retried), 75 (temporary, retried) or 76 (the teacher may not be asked at the moment: run again,
+    at no cost, when it may). `result` carries what the stage found out before it
     failed, for example the evaluation whose gate was missed.
     """
 

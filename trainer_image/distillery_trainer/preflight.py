@@ -97,9 +97,7 @@ def _student(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel
         if spec.model is not None:
             files = fetch_model(spec.model.uri, "student", context.work, weights=False)
             tokenizer = read_tokenizer(files)
-            if teaching.tokenizer is not None:
-                require_same_tokens(tokenizer, teaching.tokenizer)
-                checks.same_ids(tokenizer, teaching.tokenizer, (example.row.prompt for example in teaching.train[:FIRST]))
+            _same_tokenizer(tokenizer, teaching)
             return _bare(read_config(files)), tokenizer, "spec.student.model"
         if teaching.tokenizer is None:
             text = "the teacher's tokenizer is not known, which the student would take over: use student.model"
@@ -111,6 +109,20 @@ def _student(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel
             made = random_model(spec.scratch, teaching.vocabulary, teaching.tokenizer)
             return made, teaching.tokenizer, "spec.student.scratch"
     raise StageError(reasons.INVALID_SPEC, "spec.student: exactly one of model, fromTeacher or scratch is needed")
+
+
+def _same_tokenizer(student: PreTrainedTokenizerBase, teaching: Teaching) -> None:
+    """Where the teacher's tokenizer is known, the student must have the same; an API's answers can be learned from without it."""
+    if teaching.tokenizer is None:
+        return
+    try:
+        require_same_tokens(student, teaching.tokenizer)
+        checks.same_ids(student, teaching.tokenizer, (example.row.prompt for example in teaching.train[:FIRST]))
+    except StageError as error:
+        if teaching.endpoint is None:
+            raise
+        text = "; or remove teacher.endpoint.tokenizer and any response objective: the student then reads the answers with its own"
+        raise StageError(error.reason, error.message + text) from error
 
 
 def _bare(config: PreTrainedConfig) -> PreTrainedModel:

@@ -319,6 +319,18 @@ def test_samples_become_rows(tmp_path: Path, knows_n: bool) -> None:
     assert set(gateway.samples) == ({None} if knows_n else {None, "1", "2"})
 
 
+def test_a_model_that_takes_no_temperature_is_asked_without(tmp_path: Path) -> None:
+    """For the held-out rows; for the training rows the job says what it wants."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return (400, "unsupported temperature", {}) if "temperature" in body else told(body, attempt)
+
+    with serving(FakeGateway(script)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint={"sampling": {"temperature": "1"}}))
+        assert code == 0, place.result().message
+    assert len(gateway.bought) == 16
+
+
 def test_plain_text_goes_to_text_completions(tmp_path: Path) -> None:
     """data.chatTemplate none: a prompt is a text that goes on."""
 

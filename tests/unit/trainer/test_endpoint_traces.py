@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.trainer import tiny
 from tests.unit.trainer.gateway import COST, INFO, FakeGateway, chat, prompt_of, serving
-from tests.unit.trainer.pipeline import HASHES, finished
+from tests.unit.trainer.pipeline import HASHES, SCRATCH, finished
 
 from distillery.api.result import OUT_OF_BUDGET, USER_MISTAKE
 
@@ -140,6 +140,100 @@ def test_terms_are_looked_at_again_before_anything_is_published(tmp_path: Path, 
     card = (tmp_path / "out/team/job/uid-1/README.md").read_text()
     assert "# job\n" in card
     assert "under the terms `new-terms`; the declared use was judged `permit`." in card
+
+
+OTHER = {"template": "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}", "size": 300}
+
+
+def test_traces_of_text_teach_students_of_any_family(tmp_path: Path, gateway: FakeGateway) -> None:
+    """Without the teacher, and without asking anything again: the tokenizer is each student's own."""
+    assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+    uri = f"file://{tmp_path}/out/stages/traces-{HASHES['traces']}/manifest.json"
+    tiny.save(tmp_path / "other", tiny.model("gpt2", vocab=300), tiny.tokenizer(**OTHER))
+    job = {
+        "teacher": {"traces": {"uri": uri}},
+        "student": {"model": {"uri": f"file://{tmp_path}/other"}},
+        "training": {"globalBatchSize": 4, "maxSequenceLength": 64, "maxSteps": 3},
+        "method": {"rounds": [{"objectives": [{"hardLabel": {}}]}]},
+        "evaluation": {"generation": {"maxNewTokens": 4}},
+        "output": {"uri": f"file://{tmp_path}/again"},
+    }
+    for kind in ("preflight", "curate", "train", "evaluate", "publish"):
+        code, place = execute(tmp_path, gateway, kind, job)
+        assert code == 0, (kind, place.result().message)
+    assert len(gateway.asked) == 16
+    assert "Built with Llama" in next((tmp_path / "again").rglob("team/job/uid-1/README.md")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"student": {"scratch": SCRATCH}}, "use student.model"),
+        ({"method": {"rounds": [{"objectives": [{"response": {"temperature": "1"}}]}]}}, "these traces hold no signal"),
+    ],
+    ids=["scratch", "response"],
+)  # fmt: skip
+def test_what_traces_of_text_cannot_teach(tmp_path: Path, gateway: FakeGateway, change: dict[str, Any], told: str) -> None:
+    assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    job: dict[str, Any] = {
+        "teacher": {"traces": {"uri": f"file://{tmp_path}/out/stages/traces-{HASHES['traces']}/manifest.json"}},
+        "student": {"model": {"uri": f"file://{tmp_path}/student"}},
+        "method": {"rounds": [{"objectives": [{"hardLabel": {}}]}]},
+        "training": {"maxSequenceLength": 64},
+        "output": {"uri": f"file://{tmp_path}/again"},
+        **change,
+    }
+    code, place = execute(tmp_path, gateway, "preflight", job)
+    assert code == USER_MISTAKE
+    assert told in place.result().message
+
+
+def test_a_tokenizer_alone_is_enough_for_a_student_from_scratch(tmp_path: Path, gateway: FakeGateway) -> None:
+    """Its folder needs no model: the vocabulary is the tokenizer's."""
+    tiny.tokenizer().save_pretrained(tmp_path / "words")
+    job = spec(tmp_path, endpoint={"tokenizer": {"uri": f"file://{tmp_path}/words"}}, student={"scratch": SCRATCH})
+    for kind in ("preflight", "traces", "curate", "train", "evaluate"):
+        code, place = execute(tmp_path, gateway, kind, job)
+        assert code == 0, (kind, place.result().message)
+    _, files = finished(tmp_path, "traces")
+    assert json.loads((finished(tmp_path, "train")[1] / "model/config.json").read_text())["vocab_size"] == len(tiny.tokenizer())
+    assert all(row["completion_ids"][-1] == tiny.tokenizer().eos_token_id for row in lines(files, "train.jsonl"))
+
+
+def test_a_student_of_another_family_is_told_what_to_do(tmp_path: Path, gateway: FakeGateway) -> None:
+    tiny.tokenizer().save_pretrained(tmp_path / "words")
+    tiny.save(tmp_path / "student", tiny.model(vocab=300), tiny.tokenizer(size=300))
+    code, place = execute(tmp_path, gateway, "preflight", spec(tmp_path, endpoint={"tokenizer": {"uri": f"file://{tmp_path}/words"}}))
+    assert (code, place.result().reason) == (USER_MISTAKE, "TokenizerMismatch")
+    assert "or remove teacher.endpoint.tokenizer" in place.result().message
+
+
+def test_a_tokenizer_that_is_not_there(tmp_path: Path, gateway: FakeGateway) -> None:
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words/vocab.txt").write_text("a")
+    code, place = execute(tmp_path, gateway, "preflight", spec(tmp_path, endpoint={"tokenizer": {"uri": f"file://{tmp_path}/words"}}))
+    assert (code, place.result().reason) == (USER_MISTAKE, "NotFound")
+    assert "spec.teacher.endpoint.tokenizer.uri" in place.result().message
+    assert "holds no tokenizer.json (found vocab.txt)" in place.result().message
+
+
+def test_prompts_that_are_too_long_are_told_before_they_are_paid_for(tmp_path: Path, gateway: FakeGateway) -> None:
+    """With the teacher's tokenizer they are not asked at all."""
+    tiny.save(tmp_path / "student", tiny.model(), tiny.tokenizer())
+    rows = [*PROMPTS, {"id": "long", "prompt": "say fox " * 60}]
+    code, place = execute(tmp_path, gateway, "preflight", spec(tmp_path, rows=rows))
+    assert code == 0
+    assert "1 prompts alone have training.maxSequenceLength (64) tokens or more" in place.result().message
+    job = spec(tmp_path, rows=rows)
+    job["data"]["overflow"] = "fail"
+    assert execute(tmp_path, gateway, "preflight", job)[0] == USER_MISTAKE
+    tiny.tokenizer().save_pretrained(tmp_path / "words")
+    job = spec(tmp_path, rows=rows, endpoint={"tokenizer": {"uri": f"file://{tmp_path}/words"}})
+    assert execute(tmp_path, gateway, "traces", job)[0] == 0
+    assert len(gateway.asked) == 16
+    assert lines(finished(tmp_path, "traces")[1], "dropped.jsonl")[0]["reason"] == "tooLong"
 
 
 def test_a_message_of_a_tool_is_refused_by_preflight(tmp_path: Path, gateway: FakeGateway) -> None:

@@ -12,6 +12,9 @@ from .distribution import REASONED, Distribution, Reader
 from .gateway import Reply
 
 CUT, REFUSED, UNANSWERED = "cut", "refused", "unanswered"
+#: Values of finish_reason, of OpenAI's API and of servers like it; any other means that the answer came to its end.
+_CUTS, _REFUSALS = frozenset({"length", "max_tokens"}), frozenset({"content_filter", "refusal", "safety"})
+_FAILURES = frozenset({"tool_calls", "function_call", "error", "abort", "cancelled"})
 #: The block may lack its opening tag, which some chat templates put at the end of the prompt.
 _THINKING = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 
@@ -94,12 +97,12 @@ def _choice(choice: Mapping[str, Any]) -> Choice:
     said = message if isinstance(message, Mapping) else {"content": choice.get("text")}
     text, reasoning = split_reasoning(_text(said.get("content")), said.get("reasoning_content") or said.get("reasoning"))
     finish = str(choice.get("finish_reason") or "")
-    if said.get("refusal") or finish == "content_filter":
+    if said.get("refusal") or finish in _REFUSALS:
         return Choice(text, reasoning, REFUSED, str(said.get("refusal") or "content_filter"))
-    if finish == "length" or (not text and reasoning):
-        return Choice(text, reasoning, CUT, "finish_reason length" if finish == "length" else "it ended within its reasoning")
-    if finish not in ("stop", "") or not text.strip():
-        return Choice(text, reasoning, UNANSWERED, f"finish_reason {finish}" if finish not in ("stop", "") else "the text is empty")
+    if finish in _CUTS or (not text and reasoning):
+        return Choice(text, reasoning, CUT, f"finish_reason {finish}" if finish in _CUTS else "it ended within its reasoning")
+    if finish in _FAILURES or not text.strip():
+        return Choice(text, reasoning, UNANSWERED, f"finish_reason {finish}" if finish in _FAILURES else "the text is empty")
     return Choice(text, reasoning)
 
 

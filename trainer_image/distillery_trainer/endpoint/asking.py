@@ -31,7 +31,7 @@ class Patience:
     """Seconds: without any answer until the stage gives up, and for requests under way once it has to stop."""
 
     silence: float = 1800.0
-    grace: float = 10.0
+    grace: float = 30.0
 
 
 class Listener(Protocol):
@@ -101,7 +101,8 @@ class Asking:
 
     async def _hear(self, now: float) -> None:
         """Wait for the next outcome, at most until the next look at the clock; then take all that are there."""
-        pause = min(_TICK_SECONDS, max(0.01, self._pace.not_before - now))
+        held_back = self._pace.not_before - now
+        pause = min(_TICK_SECONDS, held_back) if held_back > 0 else _TICK_SECONDS
         try:
             task = await asyncio.wait_for(self._done.get(), pause)
         except TimeoutError:
@@ -145,7 +146,7 @@ class Asking:
 
 async def patiently(call: Callable[[], Awaitable[Found]], listener: Listener, patience: Patience) -> Found:
     """The outcome of a call that costs nothing, repeated while the gateway is not there."""
-    pace = Pace()
+    pace, why = Pace(), ""
     while True:
         sent = time.monotonic()
         try:
@@ -154,8 +155,10 @@ async def patiently(call: Callable[[], Awaitable[Found]], listener: Listener, pa
             raise closed.error from closed
         except Later as later:
             pace.refused(sent, time.monotonic(), later.seconds)
-            listener.waiting(later.message)
+            if later.message != why:
+                log.warning("waiting: %s", later.message)
             why = later.message
+            listener.waiting(why)
         while (now := time.monotonic()) < pace.not_before:
             if end := listener.ended() or _silence(pace, now, patience, why):
                 raise end

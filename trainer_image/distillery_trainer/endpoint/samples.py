@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .gateway import Reply
+from .gateway import Reply, Unanswered
 
 #: Sends (body, sample): the number of the sample tells the gateway that an equal question wants another answer.
 Send = Callable[[Mapping[str, Any], int], Awaitable[Reply]]
@@ -27,6 +27,16 @@ async def with_all_samples(send: Send, body: Mapping[str, Any], samples: int) ->
         choices += [{**choice, "index": sample} for choice in more.body["choices"][:1]]
         reply = _joined(reply, more)
     return replace(reply, body={**reply.body, "choices": choices})
+
+
+async def as_greedy_as_it_gets(send: Send, body: Mapping[str, Any]) -> Reply:
+    """The reply to a question at temperature 0. Some reasoning models refuse that field whatever it says: they are asked without it."""
+    try:
+        return await send(body, 0)
+    except Unanswered as refusal:
+        if "temperature" not in body or "temperature" not in refusal.message.lower():
+            raise
+    return await send({name: value for name, value in body.items() if name != "temperature"}, 0)
 
 
 def _joined(one: Reply, other: Reply) -> Reply:
