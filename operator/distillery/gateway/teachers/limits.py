@@ -17,6 +17,7 @@ _LONGEST_QUEUE: Final = 8192
 #: Complaints within this time, in seconds, are about the same burst.
 _BURST: Final = 1.0
 _BACK_OFF: Final = 0.7
+_MOMENT: Final = 0.2
 #: What a budget says counts for so long after its last request, in seconds: it may be deleted.
 _FORGOTTEN: Final = 600.0
 
@@ -104,10 +105,10 @@ class Limits:
         """The teacher answered."""
         self._allowed = min(self._most, self._allowed + 1 / self._allowed)
 
-    def too_fast(self, wait: float) -> None:
-        """The teacher complained; nothing is sent for `wait` seconds."""
+    def too_fast(self, wait: float | None) -> None:
+        """The teacher complained; nothing is sent for `wait` seconds, or for a moment where it does not say how long."""
         now = self._clock()
-        self._silent_until = max(self._silent_until, now + wait)
+        self._silent_until = max(self._silent_until, now + (_MOMENT if wait is None else wait))
         if now - self._complained_at > _BURST:
             self._complained_at = now
             self._allowed = max(1.0, self._allowed * _BACK_OFF)

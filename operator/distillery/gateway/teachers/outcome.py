@@ -46,6 +46,8 @@ class NotBilled:
     error: Refused
     busy: bool = False
     """Too many requests: send fewer."""
+    wait: float | None = None
+    """Seconds of silence that the provider asks for."""
     broken: bool = False
     """Send none until someone mends it."""
 
@@ -100,10 +102,11 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, teacher: str
     code, text = _error(body)
     if status == 429 and code != "insufficient_quota":
         wait = retry_after(headers, now)
-        return NotBilled(said, refusal(RATE_LIMIT_EXCEEDED, f"{said}: too many requests", retry_after=wait or 1.0), busy=True)
+        return NotBilled(said, refusal(RATE_LIMIT_EXCEEDED, f"{said}: too many requests", retry_after=wait or 1.0), busy=True, wait=wait)
     if status in _BUSY:
         wait = retry_after(headers, now)
-        return NotBilled(said, refusal(TEACHER_UNAVAILABLE, f"{said}: it is overloaded or down", retry_after=wait or 2.0), busy=True)
+        error = refusal(TEACHER_UNAVAILABLE, f"{said}: it is overloaded or down", retry_after=wait or 2.0)
+        return NotBilled(said, error, busy=True, wait=wait)
     if status == 429 or status in _BROKEN or 300 <= status < 400:
         return NotBilled(said, refusal(TEACHER_UNAVAILABLE, f"{said}: {_remedy(status)}", retry_after=BROKEN_SECONDS), broken=True)
     if 400 <= status < 500 and status not in _UNKNOWABLE:

@@ -87,7 +87,7 @@ class Teacher:
         elif outcome.broken:
             self.breaker.broken(outcome.error.message)
         elif outcome.busy:
-            self.limits.too_fast(outcome.error.retry_after or 0.0)
+            self.limits.too_fast(outcome.wait)
             self.breaker.leave()
         elif outcome.error.retry_after is not None:
             self.breaker.failed(outcome.error.message)
