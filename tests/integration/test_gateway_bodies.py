@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.conftest import ObjectStore
 
 from distillery.gateway.bodies import Bodies
-from tests.conftest import ObjectStore
 
 pytestmark = pytest.mark.cluster
 
