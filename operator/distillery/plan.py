@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from .api.base import problems
 from .api.job import FROZEN, DistillationJobSpec
 from .api.scheduling import StageScheduling
-from .api.stages import CURATE, EVALUATE, PREFLIGHT, TRACES, TRAIN, Stage, canonical, digest, planned_stages
+from .api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN, Stage, canonical, digest, planned_stages
 from .settings import Settings
 
 #: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write.
@@ -121,8 +121,9 @@ def sources_of(spec: DistillationJobSpec, stage: Stage) -> tuple[Source, ...]:
 
 
 def asks_teacher(spec: DistillationJobSpec, stage: Stage) -> bool:
-    """Whether the pods of a stage speak to the gateway about a teacher: traces buys its answers, preflight learns who it is."""
-    return spec.teacher.endpoint is not None and stage.kind in (PREFLIGHT, TRACES)
+    """Whether the pods of a stage speak to the gateway about a teacher: preflight learns who it is, traces buys its answers, publish
+    asks once more what its terms say."""
+    return spec.teacher.endpoint is not None and stage.kind in (PREFLIGHT, TRACES, PUBLISH)
 
 
 def shards_of(spec: DistillationJobSpec, stage: Stage) -> int | None:

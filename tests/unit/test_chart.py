@@ -45,16 +45,27 @@ READ = {"get", "list", "watch"}
 OPERATOR = {
     ("distillery.dev", "distillationjobs"): READ | {"delete"},
     ("distillery.dev", "distillationjobs/status"): {"patch"},
+    ("distillery.dev", "teacherbudgets"): READ,
+    ("distillery.dev", "teacherbudgets/status"): {"patch"},
     ("batch", "jobs"): READ | {"create", "delete"},
     ("", "pods"): {"list"},
     ("", "configmaps"): {"get", "create"},
     ("", "events"): {"list"},
     ("events.k8s.io", "events"): {"create"},
 }
-GATEWAY = {("", "pods"): {"get"}, ("batch", "jobs"): {"get"}, ("distillery.dev", "distillationjobs"): {"get"}}
+GATEWAY = {
+    ("", "pods"): {"get"},
+    ("batch", "jobs"): {"get"},
+    ("distillery.dev", "distillationjobs"): {"get"},
+    ("distillery.dev", "teacherbudgets"): {"get"},
+}
 REVIEW = {("authentication.k8s.io", "tokenreviews"): {"create"}}
 EDIT = {("distillery.dev", "distillationjobs"): READ | {"create", "update", "patch", "delete", "deletecollection"}}
-VIEW = {("distillery.dev", "distillationjobs"): READ, ("distillery.dev", "distillationjobs/status"): READ}
+VIEW = {("distillery.dev", kind + part): READ for kind in ("distillationjobs", "teacherbudgets") for part in ("", "/status")}
+
+
+#: The gateway alone has a claim (its ledger), and Secrets (keys, a database's password).
+VOLUMES = {"name", "emptyDir", "projected", "configMap", "persistentVolumeClaim", "secret"}
 
 
 def granted(role: Body) -> dict[tuple[str, str], set[str]]:
@@ -126,7 +137,7 @@ def test_every_pod_meets_pod_security_restricted(values: tuple[str, ...]) -> Non
         assert pod["securityContext"]["runAsUser"] > 0, name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod), name
-        assert {kind for volume in pod.get("volumes", ()) for kind in volume} <= {"name", "emptyDir", "projected"}, name
+        assert {kind for volume in pod.get("volumes", ()) for kind in volume} <= VOLUMES, name
         for container in pod["containers"]:
             locked = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
             assert container["securityContext"] == locked, name
@@ -185,9 +196,10 @@ def test_crds_upgrade_with_the_chart_and_outlive_it() -> None:
 
 
 def test_what_is_opt_in_is_off_by_default() -> None:
-    opt_in = {"NetworkPolicy", "ServiceMonitor", "PrometheusRule", "ConfigMap"}
+    opt_in = {"NetworkPolicy", "ServiceMonitor", "PrometheusRule"}
     assert not {body["kind"] for body in render(*IMAGES)} & opt_in
     assert {body["kind"] for body in render(*ALL)} >= opt_in
+    assert set(of_kind("ConfigMap", *IMAGES)) == {"distillery-terms"}
 
 
 def test_every_object_has_the_common_labels_and_one_identity() -> None:
@@ -213,6 +225,11 @@ def test_every_object_has_the_common_labels_and_one_identity() -> None:
         ("image.operator=", "image.operator is needed"),
         ("image.trainer=", "image.trainer is needed"),
         ("stageEnv.HF-TOKEN=x", "'HF-TOKEN' not allowed"),
+        ("gateway.replicas=2", "set gateway.ledger.postgres.secret, or gateway.replicas to 1"),
+        ("gateway.ledger.sqlite.storage=much", "/gateway/ledger/sqlite/storage"),
+        ("gateway.answers.uri=https://answers", "/gateway/answers/uri"),
+        ("openBaseURLs={llama.models:8000}", "/openBaseURLs/0"),
+        ("credentials[0].name=openai", "/credentials/0"),
     ],
 )
 def test_wrong_values_are_refused(setting: str, complaint: str) -> None:

@@ -45,3 +45,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "distillery.image.trainer" -}}
 {{ required "image.trainer is needed: the full reference of the image that `make images` or trainer_image/Dockerfile built and that your nodes can pull" .Values.image.trainer }}
 {{- end }}
+
+{{/* What the ledger stands in: "sqlite", "postgres", or nothing. */}}
+{{- define "distillery.ledger" -}}
+{{- with .Values.gateway -}}
+{{- if and (gt (int .replicas) 1) (not (and .ledger.enabled .ledger.postgres.secret)) -}}
+{{- fail (printf "gateway.replicas is %d, but only a ledger in Postgres can be shared: set gateway.ledger.postgres.secret, or gateway.replicas to 1" (int .replicas)) -}}
+{{- end -}}
+{{- if .ledger.enabled -}}{{ if .ledger.postgres.secret }}postgres{{ else }}sqlite{{ end }}{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "distillery.ledger.claim" -}}
+{{- default (printf "%s-ledger" (include "distillery.fullname" .)) .Values.gateway.ledger.sqlite.existingClaim }}
+{{- end }}

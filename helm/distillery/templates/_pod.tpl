@@ -54,3 +54,28 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/* The catalogue of terms, in both programs. */}}
+{{- define "distillery.terms.flags" -}}
+- --terms=/etc/distillery/terms/catalogue.yaml
+{{- if .Values.terms.override }}
+- --terms-override=/etc/distillery/terms/override.yaml
+{{- end }}
+{{- end }}
+
+{{- define "distillery.terms.mount" -}}
+- name: terms
+  mountPath: /etc/distillery/terms
+  readOnly: true
+{{- end }}
+
+{{- define "distillery.terms.volume" -}}
+- name: terms
+  configMap:
+    name: {{ include "distillery.fullname" . }}-terms
+{{- end }}
+
+{{/* A changed catalogue is read by a new pod. */}}
+{{- define "distillery.terms.checksum" -}}
+distillery.dev/terms: {{ include (print $.Template.BasePath "/configmaps.yaml") . | sha256sum | trunc 16 }}
+{{- end }}

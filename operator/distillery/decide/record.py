@@ -44,11 +44,11 @@ def retry_at(stage: StageStatus) -> float | None:
     """When the next run may start, in seconds since 1970; None at once. Doubles with each failure, measured from the last one.
 
     Interruptions are retried at once, but not in a tight loop: from the second in a row they wait as failures do. So does a run that
-    ended for want of a budget: traces a little, for the gateway is asked first; preflight longer each time, for it is what asks.
+    ended for want of a budget or a permission: traces a little, for the gateway is asked before; others longer each time.
     """
     if stage.completion_time is None or stage.job_name is not None or stage.state not in ("Waiting", "Pending"):
         return None
-    unfunded = stage.runs if stage.name == PREFLIGHT else 1
+    unfunded = 1 if stage.name == TRACES else stage.runs
     exponent = (stage.attempts or unfunded) - 1 if stage.state == "Waiting" else stage.stale_runs - 2
     if exponent < 0:
         return None
