@@ -12,7 +12,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache
@@ -133,7 +133,7 @@ def catalogue() -> Catalogue:
     return parse_catalogue(CATALOGUE.read_text())
 
 
-def law(credentials: Credentials, shared_cache: tuple[str, ...] = ()) -> Law:
+def law(credentials: Credentials, shared_cache: Collection[str] = ()) -> Law:
     """What the chart decides by itself, with these credentials."""
     return Law(catalogue(), credentials, shared_cache)
 

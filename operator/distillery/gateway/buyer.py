@@ -62,16 +62,17 @@ class Buyer:
         teacher = self.teachers.of(standing.budget, standing.teacher)
         secret = standing.credential.key() if standing.credential is not None else None
         teacher.breaker.check()
+        # money is held only by a request whose turn it is
         await teacher.limits.enter(question.tokens, pace.weight)
         try:
             teacher.breaker.enter()
-            return await self._with_hold(standing, question, key, relay, teacher, secret)
+            hold = await self._held(standing, question, key, teacher)
+            outcome = await self._asked(teacher, question, secret, hold, relay)
         finally:
             teacher.limits.leave(pace.weight)
+        return await self._booked(outcome, standing, key, hold)
 
-    async def _with_hold(
-        self, standing: Standing, question: Question, key: str, relay: Relay | None, teacher: Teacher, secret: str | None
-    ) -> Served:
+    async def _held(self, standing: Standing, question: Question, key: str, teacher: Teacher) -> Hold:
         started, now = perf_counter(), self.now()
         hold = Hold(
             id=hold_id(now),
@@ -91,23 +92,21 @@ class Buyer:
         except BaseException:
             teacher.breaker.leave()
             raise
-        sent = perf_counter()
-        self.metrics.hold_seconds.observe(sent - started)
-        outcome = await self._asked(teacher, question, standing, secret, hold, relay)
-        self.metrics.teacher_seconds.observe(perf_counter() - sent)
-        return await self._booked(outcome, standing, key, hold)
+        self.metrics.hold_seconds.observe(perf_counter() - started)
+        return hold
 
-    async def _asked(
-        self, teacher: Teacher, question: Question, standing: Standing, secret: str | None, hold: Hold, relay: Relay | None
-    ) -> Outcome:
+    async def _asked(self, teacher: Teacher, question: Question, secret: str | None, hold: Hold, relay: Relay | None) -> Outcome:
+        started = perf_counter()
         try:
-            return await teacher.ask(question, standing.teacher.name, secret, hold.id, relay)
+            return await teacher.ask(question, hold.teacher, secret, hold.id, relay)
         except Exception as error:
             # a fault of ours: the request may be on its way (where the process ends, the next one finds the hold and says the same)
             why = f"gateway: {type(error).__name__}"
             teacher.breaker.leave()
             await self._book(self.ledger.doubt(hold.id, self.now(), why))
             raise
+        finally:
+            self.metrics.teacher_seconds.observe(perf_counter() - started)
 
     async def _booked(self, outcome: Outcome, standing: Standing, key: str, hold: Hold) -> Served:
         if isinstance(outcome, Billed):

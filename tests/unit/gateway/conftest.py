@@ -168,5 +168,5 @@ async def gate(tmp_path: Path, time: Time) -> AsyncIterator[Gate]:
         entry = {"name": "openai", "baseURLs": [teacher_url], "namespaces": ["nlp"], "keyFile": "key"}
         credentials = Credentials([CredentialEntry.model_validate(entry)], (), time.clock, tmp_path)
         database = f"sqlite:///{tmp_path}/ledger.db"
-        async with gateway(objects, law(credentials), database, now=time.now, clock=time.clock) as (url, asking):
+        async with gateway(objects, law(credentials, set()), database, now=time.now, clock=time.clock) as (url, asking):
             yield Gate(url, teacher_url, asking, objects, teacher, time, http)

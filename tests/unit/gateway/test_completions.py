@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
-from tests.unit.gateway.conftest import Gate, budget, job
+from tests.unit.gateway.conftest import Gate, Reply, budget, job
 from tests.unit.gateway.teacher_double import answers, cut_stream, drops, raw, status, waits
 
 #: 10 tokens in at 1 USD and 2 out at 4 USD per million, in nano-dollars.
@@ -77,13 +78,27 @@ async def test_a_joined_job_buys_for_itself_where_the_first_one_may_not(gate: Ga
     assert bought.status == 200
 
 
-async def test_namespaces_do_not_share_answers_unless_both_say_so(gate: Gate) -> None:
-    first = await gate.ask()
-    for body in (budget(gate.teacher_url), job()):
+async def in_vision(gate: Gate, **more: Any) -> Reply:
+    """The same question from a job of another namespace, to the same teacher with the same credential."""
+    gate.asking.law.credentials._by_name["openai"].entry.namespaces[:] = ["nlp", "vision"]
+    for body in (budget(gate.teacher_url, **more), job()):
         gate.objects.apply({**body, "metadata": {**body["metadata"], "namespace": "vision"}})
-    other = await gate.ask(token="pod:vision/arith/traces")
-    assert first.status == 200
-    assert (other.status, other.code) == (403, "credential_forbidden")
+    return await gate.ask(token="pod:vision/arith/traces")
+
+
+async def test_namespaces_do_not_share_answers(gate: Gate) -> None:
+    assert [(await gate.ask()).cache, (await in_vision(gate)).cache] == ["miss", "miss"]
+
+
+async def test_namespaces_share_where_both_say_so_and_the_chart_permits_it(gate: Gate) -> None:
+    gate.asking.law.shared_cache.update(("nlp", "vision"))  # type: ignore[attr-defined]
+    shared = {"cache": {"scope": "shared"}}
+    gate.objects.apply(budget(gate.teacher_url, **shared))
+    bought, given, kept_apart = await gate.ask(), await in_vision(gate, **shared), await gate.ask("other")
+    assert [bought.cache, given.cache, kept_apart.cache] == ["miss", "hit", "miss"]
+    assert given.headers["X-Distillery-Cost"] == "0"
+    gate.time.forward(seconds=10)
+    assert (await in_vision(gate)).cache == "miss"
 
 
 OUTCOMES = [
