@@ -111,7 +111,9 @@ def from_traces(context: StageContext) -> Teaching:
     config = read_config(traced) if (folder / "teacher/config.json").is_file() else None
     renderer = Renderer(tokenizer, template_of(tokenizer)) if tokenizer else None
     train, held = ([_traced(line, renderer) for line in part] for part in lines)
-    end, longest = manifest.lineage["endOfTurn"], max(e.tokens for e in train)
+    end = manifest.lineage["endOfTurn"]
+    # text has no length before the student reads it
+    longest = max(e.tokens for e in train) if renderer else spec.training.max_sequence_length
     return Teaching(train, held, Dropped(), longest, config, renderer, None, list(end) if end else None)
 
 

@@ -19,6 +19,8 @@ from tests.unit.trainer.test_endpoint_traces import WORDS, execute, lines, spec,
 
 from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, TERMINATED, USER_MISTAKE
 from distillery_trainer.endpoint import asking, session
+from distillery_trainer.endpoint.kept import Kept
+from distillery_trainer.errors import StageError
 
 Script = Callable[[dict[str, Any], int], Any]
 
@@ -173,6 +175,24 @@ def test_what_is_asked_again_costs_nothing(tmp_path: Path) -> None:
         "0.00",
     )
     assert len(gateway.bought) == 16
+
+
+@pytest.mark.parametrize(("code", "ends"), [(TEMPORARY, 0), (USER_MISTAKE, USER_MISTAKE)])
+def test_a_store_that_takes_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, ends: int) -> None:
+    """What heals by itself is waited out; credentials that may not write end the run before more is paid for."""
+    keep, calls = Kept.keep, Counter[str]()
+
+    def refuse(self: Kept, *arguments: Any) -> None:
+        calls["keep"] += 1
+        if calls["keep"] < 3 or code == USER_MISTAKE:
+            raise StageError("AccessDenied", "no", code)
+        keep(self, *arguments)
+
+    monkeypatch.setattr(Kept, "keep", refuse)
+    rows = [{"id": str(n), "prompt": f"say {n}"} for n in range(120)]
+    with serving(FakeGateway(told, delay=0.05)) as gateway:
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path, rows=rows))[0] == ends
+    assert (len(gateway.bought) == 124) == (ends == 0)
 
 
 def test_the_last_shard_puts_all_together(tmp_path: Path) -> None:

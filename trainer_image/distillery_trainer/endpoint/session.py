@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from distillery.api import reasons
 from distillery.api.base import number
+from distillery.api.result import TEMPORARY
 from distillery.api.teacher import TeacherEndpoint
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError, Stopped
@@ -26,6 +28,7 @@ from .kept import Fresh, Kept
 from .pace import MOST, Pace
 from .samples import as_greedy_as_it_gets, with_all_samples
 
+log = logging.getLogger(__name__)
 #: Answers in a piece, and seconds between two pieces: what a killed pod asks again, at no cost, since the gateway knows the answers.
 PIECE_ANSWERS, PIECE_SECONDS = 50, 10.0
 _REMEDIES = {CUT: "raise teacher.endpoint.sampling.maxCompletionTokens"}
@@ -46,6 +49,17 @@ class Failures:
     def lost(self, ask: Ask, why: str) -> None:
         """No answer at all."""
         self.reasons[UNANSWERED, why[:160]] += ask.samples
+
+    @staticmethod
+    def of(asks: Iterable[Ask], answers: Mapping[int, Answered], lost: Mapping[int, str]) -> Failures:
+        """All of them, once every question has been asked; `lost` says why those without an answer have none."""
+        found = Failures()
+        for ask in asks:
+            if ask.at in answers:
+                found.add(ask, answers[ask.at])
+            else:
+                found.lost(ask, lost.get(ask.at, "no answer"))
+        return found
 
     def error(self, endpoint: TeacherEndpoint, rows: int) -> StageError | None:
         """TeacherFailed where more than maxFailureRatio of all `rows` failed."""
@@ -72,6 +86,7 @@ class Session:
         self.failed_rows: dict[int, str] = {}
         self.failures = Failures()
         self._fresh: list[Fresh] = []
+        self._broken: StageError | None = None
         self._reader = reader
 
     def run(self, patience: Patience | None = None) -> TeacherInfo:
@@ -127,11 +142,11 @@ class Session:
         self._report(f"waiting: {why}")
 
     def ended(self) -> StageError | Stopped | None:
-        """SIGTERM, or more failures than are allowed."""
+        """SIGTERM, a store that refuses the answers, or more failures than are allowed."""
         if self._context.stopping.is_set():
             done = len(self.answers)
             return Stopped(f"SIGTERM after {done} of {len(self._asks)} answers; they are kept, and the others are asked by the next run")
-        return self.failures.error(self._endpoint, self._total)
+        return self._broken or self.failures.error(self._endpoint, self._total)
 
     def _report(self, message: str | None = None) -> None:
         self._context.progress.report(len(self.answers) + len(self.failed_rows), len(self._asks), "rows", message=message)
@@ -141,8 +156,14 @@ class Session:
         while True:
             await asyncio.sleep(PIECE_SECONDS / 20)
             if len(self._fresh) >= PIECE_ANSWERS or (self._fresh and time.monotonic() - last >= PIECE_SECONDS):
-                await self._flush()
                 last = time.monotonic()
+                try:
+                    await self._flush()
+                except StageError as error:
+                    if error.code != TEMPORARY:
+                        self._broken = error
+                        return
+                    log.warning("the answers are kept in memory for now: %s", error.message)
 
     async def _flush(self) -> None:
         """Answers leave the list when they are safe."""

@@ -47,14 +47,8 @@ def run(context: StageContext) -> Outcome:
     if parts is None:
         text = f"shard {shard.index + 1} of {shard.count} is done: {len(session.answers)} answers; the last one to finish puts all together"
         return Outcome(None, StageResult(message=text))
-    failures = Failures()
     lost = {int(at): why for part in parts for at, why in part["failed"].items()}
-    for ask in asks:
-        if ask.at in answers:
-            failures.add(ask, answers[ask.at])
-        else:
-            failures.lost(ask, lost.get(ask.at, "no answer"))
-    if failed := failures.error(endpoint, rows_of(asks)):
+    if failed := Failures.of(asks, answers, lost).error(endpoint, rows_of(asks)):
         kept.reopen()
         raise failed
     try:
