@@ -140,6 +140,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if limit is not None:
             limits[window] = limit
 
+    @rule(window=WINDOWS, unit=st.sampled_from(["usd", "tokens"]), limit=LIMITS, amount=AMOUNTS, uid=JOBS)
+    def edit_and_ask(self, window: Any, unit: str, limit: int, amount: int, uid: str) -> None:
+        """The next request is judged by the new limit."""
+        self.edit(window, unit, limit)
+        self.hold([(uid, amount, amount)], None)
+
     @rule(death=DEATHS)
     def sweep(self, death: int | str | None) -> None:
         """Idle reservations lapse."""

@@ -39,6 +39,7 @@ class Book:
     touched_holds: set[str] = field(default_factory=set)
     answers: list[AnswerRow] = field(default_factory=list)
     moved: list[tuple[str, str]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     seen: str | None = None
     """Sign of life of this gateway to write."""

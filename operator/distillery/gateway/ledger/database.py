@@ -13,7 +13,7 @@ _POSTGRES = "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction
 
 def connect(url: str, *, reading: bool = False) -> Engine:
     """Of `sqlite:///path` or `postgresql://…`. Transactions of SQLite take the write lock at once, unless they only read."""
-    parsed, size = make_url(url), 2 if reading else 1
+    parsed, size = make_url(url), 3 if reading else 1
     if parsed.get_backend_name() == "postgresql":
         parsed, options = parsed.set(drivername="postgresql+psycopg"), {"options": _POSTGRES}
         return create_engine(parsed, pool_size=size, max_overflow=0, pool_pre_ping=reading, connect_args=options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -30,7 +29,7 @@ from .contract import (
 )
 from .resolving import Doubt, Release, Settle
 from .spending import GiveBack, Place, Reserve
-from .upkeep import MarkHit, Moved, Sweep
+from .upkeep import Forget, MarkHit, Moved, Sweep
 from .writer import Writer
 
 P = ParamSpec("P")
@@ -44,6 +43,8 @@ class Ledger:
         self._committer, self._engines = committer, engines
         self._writer = Writer(committer)
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
+        # a look-up in a file takes less than the way to another thread and back
+        self._lookup = reading.Lookup(engines[1]) if database.exclusive(engines[1]) else None
 
     @classmethod
     async def open(cls, url: str, at: datetime) -> Ledger:
@@ -58,6 +59,8 @@ class Ledger:
         """Commit what is queued and close. Holds without an outcome are in doubt when the ledger is opened next."""
         await asyncio.to_thread(self._writer.close)
         self._readers.shutdown()
+        if self._lookup is not None:
+            self._lookup.close()
         for engine in self._engines:
             engine.dispose()
 
@@ -97,8 +100,7 @@ class Ledger:
 
         After Unavailable the ledger goes on trying by itself, as for release and doubt: do not ask again.
         """
-        packed = b"" if answer is None else zlib.compress(answer.body, 1)
-        settled: Settled = await self._writer.submit(Settle(hold_id, amount, tokens_in, tokens_out, at, answer, packed))
+        settled: Settled = await self._writer.submit(Settle(hold_id, amount, tokens_in, tokens_out, at, answer))
         return settled
 
     async def release(self, hold_id: str, at: datetime, why: str) -> None:
@@ -116,7 +118,13 @@ class Ledger:
 
     async def answer(self, key: str) -> StoredAnswer | None:
         """A bought answer."""
+        if self._lookup is not None:
+            return self._lookup.answer(key)
         return await self._read(reading.answer, key)
+
+    async def forget(self, key: str, at: datetime, why: str) -> None:
+        """Drop an answer whose body is gone from the object store, so that it is bought again. Idempotent."""
+        await self._writer.submit(Forget(key, at, why))
 
     async def mark_hit(self, job: JobRef, saved: int) -> None:
         """Count a cache hit that would have cost `saved`."""

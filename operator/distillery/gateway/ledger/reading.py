@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Engine, bindparam, func, select
 
 from . import schema
 from .chain import Entry
-from .contract import Account, Head, JobRef, JobUsage, StoredAnswer, WindowUse
+from .contract import Account, Head, JobRef, JobUsage, StoredAnswer, Unavailable, WindowUse
 
 _ANSWERS = (
     select(
@@ -35,20 +36,44 @@ _SAVED = select(func.coalesce(func.sum(schema.jobs.c.saved), 0)).where(schema.jo
 _ENTRIES = select(schema.entries).where(schema.entries.c.sequence > bindparam("after")).order_by(schema.entries.c.sequence)
 
 
+class Lookup:
+    """Answers by key from a connection to SQLite of its own: no thread, no transaction, about 30 microseconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._pooled = engine.raw_connection()
+        self._statement = str(_ANSWER.compile(dialect=engine.dialect))
+
+    def answer(self, key: str) -> StoredAnswer | None:
+        """A bought answer. Raises Unavailable."""
+        cursor = self._pooled.cursor()
+        try:
+            cursor.execute(self._statement, (key,))
+            row = cursor.fetchone()
+        except sqlite3.Error as error:
+            raise Unavailable(f"the ledger's database does not answer: {error}") from error
+        finally:
+            cursor.close()
+        return None if row is None else _answer(dict(zip(_ANSWERS.selected_columns.keys(), row, strict=True)))
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._pooled.close()
+
+
 def answer(connection: Connection, key: str) -> StoredAnswer | None:
     """A bought answer."""
     row = connection.execute(_ANSWER, {"key": key}).one_or_none()
-    return None if row is None else _answer(row)
+    return None if row is None else _answer(row._mapping)
 
 
 def unmoved(connection: Connection, most: int) -> list[StoredAnswer]:
     """The oldest answers whose body is in the database."""
-    return [_answer(row) for row in connection.execute(_UNMOVED, {"most": most})]
+    return [_answer(row._mapping) for row in connection.execute(_UNMOVED, {"most": most})]
 
 
-def _answer(row: Any) -> StoredAnswer:
-    body = None if row.body is None else zlib.decompress(row.body)
-    return StoredAnswer(**{**row._mapping, "body": body, "at": datetime.fromisoformat(row.at)})
+def _answer(row: Mapping[Any, Any]) -> StoredAnswer:
+    body = None if row["body"] is None else zlib.decompress(row["body"])
+    return StoredAnswer(**{**row, "body": body, "at": datetime.fromisoformat(row["at"])})
 
 
 def usage(connection: Connection, job: JobRef) -> JobUsage:

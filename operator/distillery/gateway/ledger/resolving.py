@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -41,8 +42,6 @@ class Settle:
     tokens_out: int
     at: datetime
     answer: Answer | None
-    packed: bytes = b""
-    """The answer's body, compressed."""
 
     def __post_init__(self) -> None:
         """Refuse what is no amount."""
@@ -91,7 +90,7 @@ class Settle:
         digest = hashlib.sha256(answer.body).hexdigest()
         if answer.key not in book.answered:
             book.answered.add(answer.key)
-            book.answers.append(AnswerRow(answer.key, self.hold, digest, answer.finish, self.packed, stamp(self.at)))
+            book.answers.append(AnswerRow(answer.key, self.hold, digest, answer.finish, zlib.compress(answer.body, 1), stamp(self.at)))
         return digest
 
     def afterwards(self) -> Settle:

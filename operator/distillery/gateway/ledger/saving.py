@@ -7,7 +7,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, insert, update
+from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, delete, insert, update
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
 
@@ -27,6 +27,8 @@ def save(connection: Connection, book: Book) -> None:
     _write(connection, schema.reservations, book.reservations, book.new_reservations, book.touched_reservations)
     _write(connection, schema.jobs, book.jobs, book.new_jobs, book.touched_jobs)
     _write(connection, schema.holds, book.holds, book.new_holds, book.touched_holds)
+    if book.forgotten:
+        connection.execute(delete(schema.answers).where(schema.answers.c.key.in_(book.forgotten)))
     _many(connection, _inserting(schema.answers, connection.dialect.name), book.answers)
     _many(connection, _inserting(schema.entries, connection.dialect.name), book.entries)
     if book.moved:

@@ -87,6 +87,29 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """An answer is lost: its body is not where it was moved to."""
+
+    key: str
+    at: datetime
+    why: str
+
+    def wants(self, wanted: Wanted) -> None:
+        """Whether it is there."""
+        wanted.answers.add(self.key)
+
+    def apply(self, book: Book) -> None:
+        """Drop it from the index; what was paid for it stays paid."""
+        if self.key in book.answered:
+            book.answered.remove(self.key)
+            book.forgotten.append(self.key)
+            book.enter("forget", self.at, request=self.key, why=self.why)
+
+    def afterwards(self) -> None:
+        """Who misses it next finds out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
     """A person has compared a restored ledger with the provider's bill: it may grant again."""
 

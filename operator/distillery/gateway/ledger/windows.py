@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from .contract import Account, Unit, WindowName
 
 WINDOWS: tuple[WindowName, ...] = ("perJob", "daily", "monthly", "total")
+#: Ids have to be unique, not secret; seeded once, since the system's source costs a system call each time.
+_random = random.Random(random.SystemRandom().getrandbits(256))
 
 
 def accounts_of(
@@ -46,8 +48,7 @@ def not_before(account: Account, day: str) -> Account:
 
 def hold_id(at: datetime) -> str:
     """A new UUIDv7 in hex: holds sort by time."""
-    milliseconds = int(at.timestamp() * 1000)
-    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    value = int(at.timestamp() * 1000) << 80 | _random.getrandbits(80)
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return f"{value:032x}"
