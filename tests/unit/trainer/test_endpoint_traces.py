@@ -13,6 +13,7 @@ from tests.unit.trainer.gateway import COST, INFO, FakeGateway, chat, prompt_of,
 from tests.unit.trainer.pipeline import HASHES, SCRATCH, finished
 
 from distillery.api.result import OUT_OF_BUDGET, USER_MISTAKE
+from distillery.api.stages import stage_hashes
 
 WORDS = ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven", "brown", "France", "quick", "jumps")
 PROMPTS = [{"id": word, "prompt": f"say {word}", "answer": word} for word in WORDS]
@@ -234,6 +235,35 @@ def test_prompts_that_are_too_long_are_told_before_they_are_paid_for(tmp_path: P
     assert execute(tmp_path, gateway, "traces", job)[0] == 0
     assert len(gateway.asked) == 16
     assert lines(finished(tmp_path, "traces")[1], "dropped.jsonl")[0]["reason"] == "tooLong"
+
+
+WORDS_HERE = {"tokenizer": {"uri": "file:///words"}}
+DIGESTS = {"teacher": "1" * 64, "tokenizer": "2" * 64, "train": "3" * 64, "evaluation": "4" * 64, "student": "5" * 64}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "changed", "new"),
+    [
+        ({"shards": 8}, {}, False),
+        ({"maxFailureRatio": "0.5"}, {}, False),
+        ({"teacher": "another-name-of-the-same"}, {}, False),
+        ({"sampling": {"maxCompletionTokens": 9}}, {}, True),
+        ({}, {"teacher": "9" * 64}, True),
+        ({}, {"tokenizer": "9" * 64}, True),
+        ({}, {"student": "9" * 64}, False),
+    ],
+)
+def test_answers_are_bought_anew_only_where_they_would_be_others(
+    tmp_path: Path, endpoint: dict[str, Any], changed: dict[str, str], new: bool
+) -> None:
+    """The hash of the traces stage."""
+    hashes = [
+        stage_hashes(tiny.Place(tmp_path, spec(tmp_path, endpoint={**WORDS_HERE, **more})).job.spec, {**DIGESTS, **other}, "owner")[
+            "traces"
+        ]
+        for more, other in (({}, {}), (endpoint, changed))
+    ]
+    assert (hashes[0] != hashes[1]) == new
 
 
 def test_a_message_of_a_tool_is_refused_by_preflight(tmp_path: Path, gateway: FakeGateway) -> None:

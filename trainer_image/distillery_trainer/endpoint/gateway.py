@@ -171,7 +171,8 @@ def _trouble(response: httpx2.Response) -> Trouble:
     if status in (400, 413, 422) or code == "teacher_failed":
         return Unanswered(message)
     if status in (403, 404):
-        return Closed(StageError(reasons.ACCESS_DENIED, f"spec.teacher.endpoint: {message}"))
+        reason = reasons.INVALID_SPEC if code == "invalid_spec" else reasons.ACCESS_DENIED
+        return Closed(StageError(reason, f"spec.teacher.endpoint: {message}"))
     # 401 too: a token that was just renewed, or an API server that reviews none at the moment
     return Later(message, _retry_after(response), busy=status == 429)
 
