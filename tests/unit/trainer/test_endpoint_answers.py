@@ -11,6 +11,7 @@ from tests.unit.trainer.pipeline import finished
 from tests.unit.trainer.test_endpoint_traces import PROMPTS, WORDS, execute, lines, spec, told
 
 from distillery.api.result import USER_MISTAKE
+from distillery_trainer.examples import read_lines
 
 
 def bad(body: dict[str, Any], attempt: int) -> Any:
@@ -73,6 +74,21 @@ def test_reasoning_is_kept_apart(tmp_path: Path, answer: Any, completion: str, r
         assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
     row = lines(finished(tmp_path, "traces")[1], "train.jsonl")[0]
     assert (row["completion"], row.get("reasoning")) == (completion, reasoning)
+
+
+def test_any_text_survives(tmp_path: Path) -> None:
+    """Separators of lines in Unicode are none in JSONL; half an emoji is no text."""
+    texts = {"say fox": "a\u2028b\u0085c\nd\x0be", "say dog": "\ud83d"}
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return chat(texts[prompt_of(body)]) if prompt_of(body) in texts else told(body, attempt)
+
+    with serving(FakeGateway(script)) as gateway:
+        code, place = execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint={"maxFailureRatio": "0.1"}))
+        assert code == 0, place.result().message
+    _, files = finished(tmp_path, "traces")
+    assert read_lines(files / "train.jsonl")[0]["completion"] == texts["say fox"]
+    assert [line["id"] for line in read_lines(files / "dropped.jsonl")] == ["dog"]
 
 
 def test_an_answer_that_never_left_its_reasoning_is_cut(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def parsed(ask: Ask, reply: Reply, reader: Reader | None = None) -> tuple[Answer
                 distributions[at] = found
     lacking = f"{len(choices)} of {ask.samples} answers came"
     choices += [Choice("", None, UNANSWERED, lacking) for _ in range(ask.samples - len(choices))]
-    model = str(reply.body.get("model") or "")
+    model = _shown(reply.body.get("model") or "")
     answered = Answered(ask.at, tuple(choices), model, reply.requests, reply.hits, reply.cost, reply.key, reply.terms)
     return answered, distributions
 
@@ -97,13 +97,29 @@ def _choice(choice: Mapping[str, Any]) -> Choice:
     said = message if isinstance(message, Mapping) else {"content": choice.get("text")}
     text, reasoning = split_reasoning(_text(said.get("content")), said.get("reasoning_content") or said.get("reasoning"))
     finish = str(choice.get("finish_reason") or "")
+    if not (_is_text(text) and _is_text(reasoning or "")):
+        return Choice("", None, UNANSWERED, "the text holds half of a surrogate pair, which is no text")
     if said.get("refusal") or finish in _REFUSALS:
-        return Choice(text, reasoning, REFUSED, str(said.get("refusal") or "content_filter"))
+        return Choice(text, reasoning, REFUSED, _shown(said.get("refusal") or finish))
     if finish in _CUTS or (not text and reasoning):
         return Choice(text, reasoning, CUT, f"finish_reason {finish}" if finish in _CUTS else "it ended within its reasoning")
     if finish in _FAILURES or not text.strip():
         return Choice(text, reasoning, UNANSWERED, f"finish_reason {finish}" if finish in _FAILURES else "the text is empty")
     return Choice(text, reasoning)
+
+
+def _is_text(text: str) -> bool:
+    """JSON can hold what UTF-8 cannot: some servers cut an emoji in two."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """Of what a server says beside its answers, as much as fits a message."""
+    return str(value)[:160].encode(errors="replace").decode()
 
 
 def _text(content: Any) -> str:

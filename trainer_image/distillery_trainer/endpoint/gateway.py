@@ -161,7 +161,7 @@ def _trouble(response: httpx2.Response) -> Trouble:
     error = _json(response).get("error")
     told = error if isinstance(error, dict) else {}
     code, message = str(told.get("code") or ""), str(told.get("message") or f"HTTP {response.status_code} {response.text[:200]}")
-    status = response.status_code
+    message, status = message.encode(errors="replace").decode(), response.status_code
     if code in _HEALS:
         resumes = response.headers.get("X-Distillery-Resumes")
         when = f"; it resumes at {resumes}" if resumes and resumes not in message else ""

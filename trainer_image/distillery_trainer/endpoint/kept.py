@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.api.stages import digest
+from distillery_trainer.examples import read_lines, write_lines
 from distillery_trainer.stores import Store
 
 from . import signals
@@ -48,8 +49,7 @@ class Kept:
         if distributions := [one for _, given in fresh for one in given if one is not None]:
             files.insert(0, f"{name}.safetensors")
             signals.save(scratch / files[0], distributions)
-        lines = (json.dumps(answer.wire(), ensure_ascii=False) for answer in _placed(fresh, files[0]))
-        (scratch / files[-1]).write_text("".join(f"{line}\n" for line in lines))
+        write_lines(scratch / files[-1], (answer.wire() for answer in _placed(fresh, files[0])))
         for file in files:
             self._store.put(scratch / file, f"{self._folder}/{file}")
         self._pieces.append(files[-1])
@@ -89,7 +89,7 @@ class Kept:
 
     def _read(self, names: Sequence[str], scratch: Path) -> dict[int, Answered]:
         def fetched(name: str) -> list[Answered]:
-            return [Answered.read(json.loads(line)) for line in self.fetch(name, scratch).read_text().splitlines()]
+            return [Answered.read(line) for line in read_lines(self.fetch(name, scratch))]
 
         with ThreadPoolExecutor(_READERS) as pool:
             return {answer.at: answer for piece in pool.map(fetched, names) for answer in piece}

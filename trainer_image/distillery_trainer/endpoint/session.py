@@ -71,7 +71,7 @@ class Failures:
             for (problem, detail), count in self.reasons.most_common(3)
         )
         text = f"{failed} of {rows} rows failed, more than maxFailureRatio {endpoint.max_failure_ratio} allows: {common}"
-        return StageError(reasons.TEACHER_FAILED, f"spec.teacher.endpoint: {text}. The answers are kept: a new run asks the others alone")
+        return StageError(reasons.TEACHER_FAILED, f"spec.teacher.endpoint: {text}. What was answered is not bought again")
 
 
 class Session:
