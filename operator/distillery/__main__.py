@@ -23,7 +23,7 @@ from aiohttp import web
 
 from . import handlers, logs
 from .api.base import API_VERSION
-from .cluster import Cluster, ClusterError, Conflict, Key, Unavailable
+from .cluster import BudgetKey, Cluster, ClusterError, Conflict, Key, Unavailable
 from .cluster.api_server import ApiServer
 from .cluster.session import Session, configuration
 from .gateway_client import Gateway, HttpGateway, NoGateway
@@ -32,6 +32,7 @@ from .lease import RENEW_DEADLINE, Lease, lead
 from .metrics import Metrics
 from .queue import Queue
 from .reconcile import reconcile
+from .reconcile_budget import reconcile_budget
 from .resync import resync
 from .settings import Settings
 from .terms import BadCatalogue, Catalogue, parse_catalogue
@@ -87,7 +88,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 
 class Operator:
-    """The work of the leader: watches feed the queue, the queue feeds reconcile."""
+    """The work of the leader: watches feed the queue, the queue feeds the two reconciles."""
 
     def __init__(
         self, settings: Settings, terms: Catalogue, cluster: Cluster, gateway: Gateway, metrics: Metrics, ready: Callable[[], None]
@@ -97,24 +98,26 @@ class Operator:
 
     async def run(self) -> None:
         """Until cancelled; what ends by itself ends all, and raises."""
-        queue: Queue[Key] = Queue(self._metrics)
+        queue: Queue[Key | BudgetKey] = Queue(self._metrics)
         self._metrics.leader.set(1)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(queue.run(self._reconcile, self._settings.concurrency))
+                tasks.create_task(queue.run(lambda key: self._reconcile(key, queue.add), self._settings.concurrency))
                 tasks.create_task(resync(self._cluster, queue.add, self._metrics, self._settings.resync_seconds))
                 # Last: when Kopf ends it waits five seconds for every task that is younger than itself.
                 tasks.create_task(self._watch(queue.add))
         finally:
             self._metrics.leader.set(0)
 
-    async def _watch(self, add: Callable[[Key], None]) -> None:
+    async def _watch(self, add: Callable[[Key | BudgetKey], None]) -> None:
         await handlers.watch(add, self._settings.namespaces, self._ready)
         raise RuntimeError("Kopf ended by itself")
 
-    async def _reconcile(self, key: Key) -> float | None:
-        about = {"job": str(key)}
+    async def _reconcile(self, key: Key | BudgetKey, add: Callable[[Key], None]) -> float | None:
+        about = {"budget" if isinstance(key, BudgetKey) else "job": str(key)}
         try:
+            if isinstance(key, BudgetKey):
+                return await reconcile_budget(key, self._cluster, self._gateway, _now, add)
             return await reconcile(key, self._cluster, self._gateway, _now, self._settings, self._terms)
         except Conflict as error:
             log.debug("read again: %s", error, extra=about)

@@ -22,10 +22,16 @@ class Verdict(NamedTuple):
     message: str = ""
 
 
-def updated(old: Iterable[Condition], wanted: Mapping[str, Verdict], generation: int, now: datetime) -> list[Condition]:
-    """All conditions of `reasons.CONDITIONS`, in that order. One that `wanted` leaves out stays as it was, Unknown at first."""
+def updated(
+    old: Iterable[Condition],
+    wanted: Mapping[str, Verdict],
+    generation: int,
+    now: datetime,
+    kinds: Sequence[str] = reasons.CONDITIONS,
+) -> list[Condition]:
+    """All conditions of `kinds`, in that order. One that `wanted` leaves out stays as it was, Unknown at first."""
     before = {condition.type: condition for condition in old}
-    return [_condition(kind, before.get(kind), wanted.get(kind), generation, now) for kind in reasons.CONDITIONS]
+    return [_condition(kind, before.get(kind), wanted.get(kind), generation, now) for kind in kinds]
 
 
 def milestone(stages: Sequence[StageStatus], absent: str) -> Verdict:

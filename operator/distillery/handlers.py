@@ -15,7 +15,7 @@ from typing import Any, cast
 import kopf
 
 from .api.base import GROUP, VERSION
-from .cluster import Key
+from .cluster import BudgetKey, Key
 from .settings import JOB_LABEL, MANAGED_BY
 
 
@@ -33,7 +33,7 @@ class Backoffs:
             delay = min(30.0, delay * 2)
 
 
-def registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
+def registry(add: Callable[[Key | BudgetKey], None]) -> kopf.OperatorRegistry:
     """The handlers: our objects by their own name, their Jobs by the label that names them."""
     found = kopf.OperatorRegistry()
 
@@ -44,6 +44,10 @@ def registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, "distillationjobs", registry=found)
     async def distillation_job(**seen: Any) -> None:
         add(Key(seen["namespace"], seen["name"]))
+
+    @kopf.on.event(GROUP, VERSION, "teacherbudgets", registry=found)
+    async def teacher_budget(**seen: Any) -> None:
+        add(BudgetKey(seen["namespace"], seen["name"]))
 
     @kopf.on.event("batch", "v1", "jobs", registry=found)
     async def child(**seen: Any) -> None:
@@ -71,7 +75,7 @@ def settings() -> kopf.OperatorSettings:
     return found
 
 
-async def watch(add: Callable[[Key], None], namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
+async def watch(add: Callable[[Key | BudgetKey], None], namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
     """Feed keys until cancelled. `ready` is called when Kopf is set up and has taken SIGTERM and SIGINT for itself."""
     flag: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     flag.add_done_callback(lambda done: None if done.cancelled() else ready())

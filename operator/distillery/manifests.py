@@ -14,7 +14,7 @@ from .api.base import API_VERSION
 from .api.job import MUTABLE, DistillationJobSpec, FrozenJob
 from .api.result import TERMINATED
 from .api.stages import Stage, digest
-from .observe import FROZEN_KEY, HASH_ANNOTATION, RUN_ANNOTATION, DistillationJob
+from .observe import FROZEN_KEY, HASH_ANNOTATION, RUN_ANNOTATION, DistillationJob, TeacherBudget
 from .plan import Plan, child_name, shards_of
 from .pod import CONTAINER, Body, pod_spec
 from .settings import JOB_LABEL, MANAGED_BY, STAGE_LABEL, UID_LABEL
@@ -85,13 +85,14 @@ def _indexed(shards: int | None) -> Body:
     return {} if shards is None else {"completionMode": "Indexed", "completions": shards, "parallelism": shards}
 
 
-def event(job: DistillationJob, kind: str, reason: str, note: str, occasion: str, now: datetime) -> Body:
-    """An Event about the job. `occasion` tells the same reason's occasions apart; the same occasion has the same name: told once."""
-    name = digest({"uid": job.uid, "type": kind, "reason": reason, "occasion": occasion})[:16]
+def event(about: DistillationJob | TeacherBudget, kind: str, reason: str, note: str, occasion: str, now: datetime) -> Body:
+    """An Event about an object of ours. `occasion` tells the same reason's occasions apart; the same has the same name: told once."""
+    regarding = {"kind": type(about).__name__, "namespace": about.namespace, "name": about.name, "uid": about.uid}
+    name = digest({"uid": about.uid, "type": kind, "reason": reason, "occasion": occasion})[:16]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{job.name}.{name}", "namespace": job.namespace},
+        "metadata": {"name": f"{about.name}.{name}", "namespace": about.namespace},
         "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "type": kind,
         "reason": reason,
@@ -99,7 +100,7 @@ def event(job: DistillationJob, kind: str, reason: str, note: str, occasion: str
         "action": "Reconcile",
         "reportingController": "distillery.dev/operator",
         "reportingInstance": "distillery-operator",
-        "regarding": {"apiVersion": API_VERSION, "kind": KIND, "namespace": job.namespace, "name": job.name, "uid": job.uid},
+        "regarding": {"apiVersion": API_VERSION, **regarding},
     }
 
 

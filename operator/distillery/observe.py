@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from .allowance import Allowance
+from .api.budget import TeacherBudgetStatus
 from .api.result import TERMINATED, Progress
 from .api.status import DistillationJobStatus
 from .api.usage import Reservation
@@ -54,6 +55,20 @@ class DistillationJob:
         """How long the finished object is kept."""
         found = self.spec.get("ttlSecondsAfterFinished")
         return found if isinstance(found, int) and found >= 0 else None
+
+
+@dataclass(frozen=True)
+class TeacherBudget:
+    """A budget itself. `spec` is as it came."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    spec: Body
+    status: TeacherBudgetStatus
+    deleting: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +186,21 @@ def job_from(body: Body) -> DistillationJob:
         generation=meta.get("generation", 1),
         spec=body.get("spec") or {},
         status=DistillationJobStatus.model_validate(body.get("status") or {}),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def budget_from(body: Body) -> TeacherBudget:
+    """A TeacherBudget as read; ValidationError if its status was not written by this operator."""
+    meta = body["metadata"]
+    return TeacherBudget(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        generation=meta.get("generation", 1),
+        spec=body.get("spec") or {},
+        status=TeacherBudgetStatus.model_validate(body.get("status") or {}),
         deleting="deletionTimestamp" in meta,
     )
 

@@ -42,7 +42,7 @@ async def reconcile(
         decision = decide(job, plan, replace(observed, refusals=refusals), now)
     for deletion in decision.delete:
         await _delete(job, deletion, cluster)
-    await _tell(decision.events, cluster)
+    await tell(decision.events, cluster)
     if patch := difference(job.status.wire(), decision.status.wire()):
         await cluster.patch_status(job.namespace, job.name, job.resource_version, patch)
     return decision.requeue_after
@@ -154,8 +154,8 @@ async def _delete(job: DistillationJob, deletion: Deletion, cluster: Cluster) ->
         log.debug("%s %s/%s of uid %s was gone already", deletion.kind, job.namespace, deletion.name, deletion.uid)
 
 
-async def _tell(events: Sequence[Body], cluster: Cluster) -> None:
-    """Events are for people: where a namespace refuses them (a quota, its end), the job goes on without."""
+async def tell(events: Sequence[Body], cluster: Cluster) -> None:
+    """Create Events. They are for people: where a namespace refuses them (a quota, its end), all goes on without."""
     for event in events:
         try:
             await cluster.create_event(event)

@@ -1,4 +1,4 @@
-"""The safety net under the watches: every so often all jobs that have not ended are looked at again."""
+"""The safety net under the watches: every so often all budgets, and all jobs that have not ended, are looked at again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from .api import reasons
-from .cluster import Body, Cluster, ClusterError, Key
+from .cluster import Body, BudgetKey, Cluster, ClusterError, Key
 from .metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,15 @@ def phase(job: Body) -> str:
     return ended or ("Suspended" if conditions.get(reasons.SUSPENDED) == "True" else "Active")
 
 
+def has_ended(job: Body) -> bool:
+    """Whether nothing is done for a job any more."""
+    return phase(job) in ("Succeeded", "Failed")
+
+
 async def resync(
-    cluster: Cluster, add: Callable[[Key], None], metrics: Metrics, seconds: float, jitter: Callable[[], float] = random.random
+    cluster: Cluster, add: Callable[[Key | BudgetKey], None], metrics: Metrics, seconds: float, jitter: Callable[[], float] = random.random
 ) -> None:
-    """Until cancelled: list all jobs every `seconds` ± 10 % and add what has not ended, or waits to be deleted."""
+    """Until cancelled: list all jobs every `seconds` ± 10 % and add what has not ended, or waits to be deleted; and all budgets."""
     clock = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(seconds * (0.9 + 0.2 * jitter()))
@@ -34,8 +39,10 @@ async def resync(
         try:
             async for job in cluster.list_jobs():
                 counts[phase(job)] += 1
-                if phase(job) in ("Active", "Suspended") or "ttlSecondsAfterFinished" in job["spec"]:
+                if not has_ended(job) or "ttlSecondsAfterFinished" in job["spec"] or job["status"].get("budgetClaimed"):
                     add(Key(job["metadata"]["namespace"], job["metadata"]["name"]))
+            async for budget in cluster.list_budgets():
+                add(BudgetKey(budget["metadata"]["namespace"], budget["metadata"]["name"]))
         except ClusterError as error:
             log.warning("resync ended early: %s", error)
             continue

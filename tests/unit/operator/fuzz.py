@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from distillery.allowance import Allowance
 from distillery.api.job import DistillationJobSpec
 from distillery.api.schema import schema_of
+from distillery.api.usage import Reservation
+from distillery.conditions import Verdict
+from distillery.observe import Silence
 
 Body = dict[str, Any]
 _URIS = [
@@ -38,6 +43,11 @@ _WORDS = [
     "{x}",
 ]
 _SCHEMA = schema_of(DistillationJobSpec)
+_ENDPOINT: Body = {
+    "teacher": {"endpoint": {"teacher": "gpt-x"}},
+    "budgetRef": {"name": "team"},
+    "governance": {"declaredUse": {"purpose": "internal", "competes": False}},
+}
 _GOOD: Body = {
     "teacher": {"model": {"uri": "hf://org/teacher"}},
     "student": {"model": {"uri": "hf://org/student"}},
@@ -50,10 +60,25 @@ def spec(chance: Random) -> Body:
     """A spec. Half of them are good ones with a few fields at random, so that they come past validation."""
     if chance.random() < 0.5:
         return _value(_SCHEMA, "", chance) or {}
-    found = {**_GOOD}
+    found = _GOOD | (_ENDPOINT if chance.random() < 0.5 else {})
     for name in chance.sample(sorted(_SCHEMA["properties"]), chance.randint(1, 3)):
         found[name] = _value(_SCHEMA["properties"][name], name, chance)
     return found
+
+
+def money(chance: Random) -> Reservation | Silence | None:
+    """What the gateway says."""
+    reason = chance.choice(["BudgetReserved", "BudgetExhausted", "", "x" * 63])
+    told = Reservation(state=chance.choice(["Granted", "Refused"]), reason=reason, message=chance.choice(_WORDS), resumes="tomorrow")
+    return chance.choice([None, Silence(chance.choice(_WORDS)), told])
+
+
+def allowance(chance: Random, spec: Mapping[str, Any]) -> Allowance | None:
+    """What the budget says, if the spec names one."""
+    if "budgetRef" not in spec:
+        return None
+    no = Verdict("False", "No", chance.choice(_WORDS))
+    return chance.choice([None, Allowance(), Allowance(), Allowance(lack=no), Allowance(refusal=no)])
 
 
 def _value(schema: Body, name: str, chance: Random) -> Any:

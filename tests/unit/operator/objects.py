@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.api.job import DistillationJobSpec
+from distillery.api.measure import MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 from distillery.decide import Decision, decide
@@ -23,6 +24,15 @@ SPEC: Body = {
     "data": {"train": {"uri": "s3://data/train.jsonl"}},
     "output": {"uri": OUTPUT},
 }
+ENDPOINT_SPEC: Body = {
+    "teacher": {"endpoint": {"teacher": "gpt-x", "shards": 3}},
+    "budgetRef": {"name": "team"},
+    "governance": {"declaredUse": {"purpose": "internal", "competes": False}},
+    "student": {"model": {"uri": "hf://org/student"}},
+    "data": {"train": {"uri": "s3://data/train.jsonl"}},
+    "output": {"uri": OUTPUT},
+}
+COUNTED = [MetricValue(name="requests", value="20"), MetricValue(name="longestPromptBytes", value="900")]
 EXPORT: Body = {"name": "q4", "format": "gguf", "quantization": "q4_0"}
 SETTINGS = Settings(trainer_image="trainer:1")
 DIGESTS = {name: name * 4 for name in ("teacher", "traces", "student", "train", "evaluation")}
@@ -110,13 +120,14 @@ class Story:
         run = self.run(stage)
         self.runs[run.name] = replace(run, **fields)
 
-    def finish(self, stage: str, **result: Any) -> Decision:
-        """The stage goes well; leads on until nothing more is to be done."""
+    def finish(self, stage: str, seen: Body | None = None, **result: Any) -> Decision:
+        """The stage goes well; leads on until nothing more is to be done, observing `seen` too."""
         if stage == "preflight" and "hashes" not in result:
             spec = DistillationJobSpec.model_validate(dict(self.job.spec))
             result["hashes"] = stage_hashes(spec, DIGESTS, "owner")
+            result.setdefault("metrics", COUNTED)
         self.change(stage, finished="Complete", pods=(ended(0, says(**result)),))
-        return self.settle()
+        return self.settle(**(seen or {}))
 
     def fail(self, stage: str, code: int, text: str = "", **more: Any) -> Decision:
         """The stage's pod ends with this code; one pass."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
 from tests.unit.operator import fuzz
-from tests.unit.operator.objects import Story, ended
+from tests.unit.operator.objects import SETTINGS, Story, ended
 
 FEW, MANY = 400, 10_000
 
@@ -15,14 +16,15 @@ FEW, MANY = 400, 10_000
 def lead(seed: int) -> bool:
     """Lead a job of a random spec on as far as it goes; whether its spec was valid."""
     chance = Random(seed)
-    story = Story(fuzz.spec(chance))
+    story = Story(fuzz.spec(chance), replace(SETTINGS, gateway_url=chance.choice([None, "http://gateway"])))
+    allowance = fuzz.allowance(chance, story.job.spec)
     for _ in range(3):
-        for body in story.act().create:
+        for body in story.act(allowance=allowance, money=fuzz.money(chance)).create:
             assert len(body["metadata"]["name"]) <= 63
             json.dumps(body)
     if not story.runs:
-        (stalled,) = [c for c in story.job.status.conditions if c.type == "Stalled"]
-        assert stalled.status == "True" or story.job.suspend or story.job.cancel, stalled
+        held = [c.reason for c in story.job.status.conditions if (c.type, c.status) in (("Stalled", "True"), ("BudgetReserved", "False"))]
+        assert held or story.job.suspend or story.job.cancel
         return False
     if chance.random() < 0.5:
         story.finish("preflight")
@@ -31,7 +33,7 @@ def lead(seed: int) -> bool:
             "preflight", finished="Failed", pods=(ended(chance.choice([1, 64, 75, 137, 143]), chance.choice(["", "{}", "\ud7ff\x00"])),)
         )
     story.edit(**fuzz.spec(chance))
-    story.settle()
+    story.settle(allowance=fuzz.allowance(chance, story.job.spec), money=fuzz.money(chance))
     json.dumps(story.job.status.wire())
     return True
 

@@ -14,10 +14,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from distillery import handlers
-from distillery.cluster import Key
+from distillery.cluster import BudgetKey, Key
 
 OURS, JOBS, PODS = "/apis/distillery.dev/v1alpha1", "/apis/batch/v1", "/api/v1"
-KINDS = {OURS: ("distillationjobs", "DistillationJob"), JOBS: ("jobs", "Job"), PODS: ("pods", "Pod")}
+KINDS = {
+    OURS: {"distillationjobs": "DistillationJob", "teacherbudgets": "TeacherBudget"},
+    JOBS: {"jobs": "Job"},
+    PODS: {"pods": "Pod"},
+}
+WATCHED = {f"{JOBS}/jobs", f"{OURS}/distillationjobs", f"{OURS}/teacherbudgets"}
 VERBS = ["list", "watch", "patch"]
 
 
@@ -39,12 +44,12 @@ class Streams:
             versions = [(group, {"version": version, "groupVersion": f"{group}/{version}"}) for group, version in groups]
             return web.json_response({"groups": [{"name": g, "versions": [v], "preferredVersion": v} for g, v in versions]})
         if path in KINDS:
-            named = [KINDS[path]] + [("namespaces", "Namespace")] * (path == PODS)
+            named = [*KINDS[path].items(), *[("namespaces", "Namespace")] * (path == PODS)]
             found = [{"name": n, "singularName": "", "kind": k, "namespaced": k != "Namespace", "verbs": VERBS} for n, k in named]
             return web.json_response({"resources": found})
         self.requests.append(request)
         if "watch" not in request.query:
-            kind, items = KINDS[base.split("/namespaces/")[0]][1], self.objects.get(path, [])
+            kind, items = KINDS[base.split("/namespaces/")[0]][path.rsplit("/", 1)[1]], self.objects.get(path, [])
             return web.json_response({"kind": f"{kind}List", "metadata": {"resourceVersion": "7"}, "items": items})
         response = web.StreamResponse()
         await response.prepare(request)
@@ -90,7 +95,7 @@ class Keys:
     """What the handlers added, in order."""
 
     def __init__(self) -> None:
-        self.added: asyncio.Queue[Key] = asyncio.Queue()
+        self.added: asyncio.Queue[Key | BudgetKey] = asyncio.Queue()
 
     async def next(self, count: int = 1) -> list[str]:
         """The next keys, sorted; TimeoutError after 10 seconds."""
@@ -124,15 +129,23 @@ async def test_what_is_there_and_what_comes_becomes_keys(streams: Streams) -> No
         assert keys.added.empty()
 
 
+async def test_a_budget_is_a_key_of_its_own(streams: Streams) -> None:
+    async with watching() as (keys, _):
+        await streams.say(f"{OURS}/teacherbudgets", "ADDED", thing("team"))
+        await streams.say(f"{OURS}/distillationjobs", "ADDED", thing("team"))
+        async with asyncio.timeout(10):
+            assert {await keys.added.get(), await keys.added.get()} == {BudgetKey("nlp", "team"), Key("nlp", "team")}
+
+
 async def test_children_are_selected_by_the_server_and_nothing_is_ever_written(streams: Streams) -> None:
     async with watching() as (keys, _):
-        for path in (f"{JOBS}/jobs", f"{OURS}/distillationjobs"):
+        for path in WATCHED:
             await streams.say(path, "MODIFIED", thing("old", job="old"))
-        await keys.next(2)
-    assert {request.path for request in streams.requests} == {f"{JOBS}/jobs", f"{OURS}/distillationjobs"}, "pods are not watched"
+        await keys.next(3)
+    assert {request.path for request in streams.requests} == WATCHED, "pods are not watched"
     for request in streams.requests:
         selector = request.query.get("labelSelector")
-        assert selector == (None if request.path.endswith("distillationjobs") else "app.kubernetes.io/managed-by=distillery")
+        assert selector == (None if request.path.startswith(OURS) else "app.kubernetes.io/managed-by=distillery")
         assert request.method == "GET"
         assert "watch" in request.query or request.query["limit"] == "500"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.operator.objects import EXPORT, NOW, SETTINGS, SPEC, job
+from tests.unit.operator.objects import ENDPOINT_SPEC, EXPORT, NOW, SETTINGS, SPEC, job
 
 from distillery.api.job import FrozenJob
 from distillery.manifests import config_map, event, stage_job
@@ -41,6 +41,7 @@ FULL: dict[str, Any] = {
         "stages": {"train": GPU},
     },
 }
+TOKENIZED = {"teacher": "gpt-x", "shards": 3, "tokenizer": {"uri": "hf://org/teacher@main", "credentialsSecretRef": {"name": "hub"}}}
 INSTALLED = Settings(trainer_image="trainer:1", gateway_url="http://gateway.distillery:80/", stage_env={"HF_ENDPOINT": "http://hub"})
 
 
@@ -58,10 +59,32 @@ def rendered(spec: dict[str, Any], stage: str, settings: Settings) -> dict[str, 
         ("minimal-preflight", SPEC, "preflight", SETTINGS),
         ("full-train", FULL, "train", INSTALLED),
         ("full-export", FULL, "export-q4", INSTALLED),
+        ("endpoint-traces", ENDPOINT_SPEC | {"teacher": {"endpoint": TOKENIZED}}, "traces", INSTALLED),
     ],
 )
 def test_stage_job(name: str, spec: dict[str, Any], stage: str, settings: Settings) -> None:
     assert_golden(name, rendered(spec, stage, settings))
+
+
+@pytest.mark.parametrize("stage", ["preflight", "traces", "curate", "train", "evaluate", "publish"])
+def test_pods_that_ask_about_the_teacher_know_the_gateway(stage: str) -> None:
+    (container,) = rendered_for(ENDPOINT_SPEC, stage)["spec"]["template"]["spec"]["containers"]
+    urls = [entry["value"] for entry in container["env"] if entry["name"] == "DISTILLERY_GATEWAY_URL"]
+    assert urls == (["http://gateway.distillery:80"] if stage in ("preflight", "traces", "publish") else [])
+
+
+def test_only_traces_of_an_endpoint_are_shared_out() -> None:
+    shared = {stage for stage in ("preflight", "traces", "train") if "completions" in rendered_for(ENDPOINT_SPEC, stage)["spec"]}
+    assert shared == {"traces"}
+    assert "completions" not in rendered_for(SPEC, "traces")["spec"]
+
+
+def rendered_for(spec: dict[str, Any], stage: str) -> dict[str, Any]:
+    """With a hash for every stage."""
+    subject, plan = job(spec), make_plan("tiny", spec, INSTALLED)
+    assert plan.spec is not None, plan.problems
+    planned = next(s for s in plan.stages if s.name == stage)
+    return stage_job(subject, plan, plan.spec, planned, "trainer:1", {stage: "e5" * 32}, 1)
 
 
 def test_config_map_freezes_identity_image_and_spec() -> None:

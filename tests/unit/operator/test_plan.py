@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.operator.objects import EXPORT, SETTINGS, SPEC
+from tests.unit.operator.objects import ENDPOINT_SPEC, EXPORT, SETTINGS, SPEC
 
 from distillery.plan import child_name, make_plan, sources_of
 
@@ -48,6 +48,7 @@ def test_the_spec_hash_is_the_same_in_every_version() -> None:
         ("tiny", {"student": {}}, "spec.student: needs exactly one"),
         ("tiny", {"training": {"epochs": 0}}, "spec.training.epochs"),
         ("tiny", {"unknown": 1}, "spec.unknown"),
+        ("tiny", ENDPOINT_SPEC, "spec.teacher.endpoint: this installation has no gateway"),
     ],
 )
 def test_what_cannot_run_is_said_with_its_field(name: str, change: dict[str, object], words: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from distillery.cluster import Cluster, Key, Unavailable
+from distillery.cluster import BudgetKey, Cluster, Key, Unavailable
 from distillery.metrics import Metrics
 from distillery.resync import phase, resync
 
@@ -30,10 +30,13 @@ JOBS = [
     job("failed", Succeeded="False"),
     job("done with ttl", ttl=60, Succeeded="True"),
 ]
+OWING = job("owing", Succeeded="True")
+OWING["status"]["budgetClaimed"] = True
+JOBS.append(OWING)
 
 
 class Listing:
-    """The only method of a cluster that a resync calls."""
+    """The only methods of a cluster that a resync calls."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -46,9 +49,12 @@ class Listing:
         for body in JOBS:
             yield body
 
+    async def list_budgets(self) -> AsyncIterator[dict[str, Any]]:
+        yield {"metadata": {"namespace": "nlp", "name": "team"}}
 
-async def run(listing: Listing, seconds: float, metrics: Metrics, jitter: float = 0.5) -> list[Key]:
-    added: list[Key] = []
+
+async def run(listing: Listing, seconds: float, metrics: Metrics, jitter: float = 0.5) -> list[Key | BudgetKey]:
+    added: list[Key | BudgetKey] = []
     task = asyncio.create_task(resync(cast(Cluster, listing), added.append, metrics, 300, lambda: jitter))
     await asyncio.sleep(seconds)
     task.cancel()
@@ -57,7 +63,8 @@ async def run(listing: Listing, seconds: float, metrics: Metrics, jitter: float 
 
 async def test_what_has_not_ended_and_what_is_to_be_deleted_is_added() -> None:
     added = await run(Listing(), 301, Metrics())
-    assert [key.name for key in added] == ["new", "running", "suspended", "done with ttl"]
+    assert [key.name for key in added if isinstance(key, Key)] == ["new", "running", "suspended", "done with ttl", "owing"]
+    assert BudgetKey("nlp", "team") in added
 
 
 @pytest.mark.parametrize(("jitter", "first"), [(0.0, 270), (0.5, 300), (1.0, 330)])
@@ -81,7 +88,7 @@ async def test_jobs_are_counted_by_phase() -> None:
         name: metrics.registry.get_sample_value("distillery_jobs", {"phase": name})
         for name in ("Active", "Suspended", "Succeeded", "Failed")
     }
-    assert counts == {"Active": 2, "Suspended": 1, "Succeeded": 2, "Failed": 1}
+    assert counts == {"Active": 2, "Suspended": 1, "Succeeded": 3, "Failed": 1}
 
 
 def test_a_phase_never_holds_a_word_of_the_tenant() -> None:
