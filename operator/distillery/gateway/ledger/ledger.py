@@ -138,6 +138,10 @@ class Ledger:
         """The body lies in the object store now: forget it here."""
         await self._writer.submit(Moved(key, location))
 
+    async def jobs(self, uid: str) -> list[JobRef]:
+        """A job by its uid alone, on the account of each budget that it had."""
+        return await self._read(reading.jobs, uid)
+
     async def usage(self, job: JobRef) -> JobUsage:
         """What a job has asked and paid; zeros for an unknown one."""
         return await self._read(reading.usage, job)

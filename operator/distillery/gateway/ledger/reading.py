@@ -76,6 +76,12 @@ def _answer(row: Mapping[Any, Any]) -> StoredAnswer:
     return StoredAnswer(**{**row, "body": body, "at": datetime.fromisoformat(row["at"])})
 
 
+def jobs(connection: Connection, uid: str) -> list[JobRef]:
+    """Every account of a job: its budget may have been changed while it was suspended."""
+    found = select(schema.jobs.c.budget).where(schema.jobs.c.uid == uid).order_by(schema.jobs.c.budget)
+    return [JobRef(budget, uid) for budget in connection.execute(found).scalars()]
+
+
 def usage(connection: Connection, job: JobRef) -> JobUsage:
     """What a job has asked and paid."""
     row = connection.execute(_USAGE, {"budget": job.budget, "uid": job.uid}).one_or_none()

@@ -39,7 +39,7 @@ class Replay:
         kind = str(facts.get("kind"))
         if kind == "account":
             self.accounts[facts["account"]] = Balance(facts["unit"], facts["limit"])
-        elif kind == "limit":
+        elif kind == "limit" and facts["account"] in self.accounts:
             self.accounts[facts["account"]].limit = facts["limit"]
         elif "moves" in facts:
             self._moved(kind, facts)
@@ -59,7 +59,10 @@ class Replay:
         """Move between buckets; after a grant nothing may be over its limit (I1), and no bucket is ever below nothing."""
         grants = kind == "hold" or any(move[:2] == ["free", "reserved"] for move in facts["moves"])
         for number in facts["accounts"]:
-            account = self.accounts[number]
+            account = self.accounts.get(number)
+            if account is None:
+                self.faults.append(f"entry {self.sequence}: account {number} was never opened")
+                continue
             for source, target, usd, tokens in facts["moves"]:
                 amount = usd if account.unit == "USD" else tokens
                 for bucket, change in ((source, -amount), (target, amount)):
