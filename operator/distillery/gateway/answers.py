@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from distillery.api import reasons
@@ -37,8 +39,8 @@ class Kept:
 class Answers:
     """The cache. `bodies` is the object store, if there is one."""
 
-    def __init__(self, ledger: Ledger, bodies: Bodies | None = None) -> None:
-        self._ledger, self._bodies = ledger, bodies
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime], bodies: Bodies | None = None) -> None:
+        self._ledger, self._now, self._bodies = ledger, now, bodies
 
     async def find(self, key: str) -> Kept | None:
         """The answer of a question, if it was bought before. Refused while a store does not answer: it is not bought twice for that."""
@@ -48,6 +50,7 @@ class Answers:
         body = found.body if found.body is not None else await self._fetched(found)
         if body is None:
             log.error("the body of a bought answer is gone; it is bought again", extra={"answer": key, "location": found.location})
+            await self._ledger.forget(key, self._now(), f"its body is gone from {found.location}")
             return None
         return Kept(body, found.cost, found.terms)
 

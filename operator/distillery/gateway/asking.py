@@ -70,7 +70,7 @@ class Asking:
         standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
         teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
         shortages = Shortages(clock)
-        answers = Answers(ledger, bodies)
+        answers = Answers(ledger, now, bodies)
         buyer = Buyer(ledger, answers, teachers, watch, shortages, now, counted)
         return cls(
             law=law,

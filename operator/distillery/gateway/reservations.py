@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import datetime
+from functools import reduce
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -70,15 +71,15 @@ class Reservations:
         return web.json_response(found.wire())
 
     async def _delete(self, request: web.Request) -> web.Response:
+        """By the uid alone: the job may be gone, or name another budget by now. Idempotent."""
         job = await self._job(request)
-        asks = await self._standings.asks(job)
-        ref = JobRef(f"{job.namespace}/{asks.budget}", job.uid)
         try:
-            await self._ledger.give_back(ref, self._now())
-            used = await self._ledger.usage(ref)
+            for ref in await self._accounts(job):
+                await self._ledger.give_back(ref, self._now())
+            usage = await self._usage(job)
         except LedgerError as error:
             raise no_ledger(error) from error
-        return web.json_response(Reservation(state="Granted", reason=reasons.RELEASED, usage=usage_of(used)).wire())
+        return web.json_response(Reservation(state="Granted", reason=reasons.RELEASED, usage=usage).wire())
 
     async def _job(self, request: web.Request) -> JobId:
         only(await self._identities.account(token_of(request)), self._operator, "reserve money")
@@ -86,11 +87,11 @@ class Reservations:
 
     async def _reserved(self, job: JobId, wanted: ReservationRequest) -> Reservation:
         try:
-            standing = await self._standings.of(job)
+            standing = await self._standings.of_now(job)
         except Refused as error:
             if error.reason == "Gone":
                 raise
-            return Reservation(state="Refused", reason=error.reason, message=error.message, usage=await self._usage(job))
+            return _refused(error, await self._usage(job))
         used = await self._ledger.usage(standing.ref)
         estimate, policy = estimate_of(used, wanted.requests), standing.verdict
         try:
@@ -100,19 +101,25 @@ class Reservations:
             await self._ledger.reserve(standing.ref, standing.accounts, need_of(standing, wanted, used), self._now())
         except Refusal as error:
             self._shortages.note(error)
-            return _refused(refusal(reasons.BUDGET_EXHAUSTED, shortage(error), resumes=ends(error.account)), used, estimate, policy)
+            short = refusal(reasons.BUDGET_EXHAUSTED, shortage(error), resumes=ends(error.account))
+            return _refused(short, await self._usage(job), estimate, policy)
         except Refused as error:
-            return _refused(error, used, estimate, policy)
-        used = await self._ledger.usage(standing.ref)
-        return Reservation(state="Granted", reason=reasons.BUDGET_RESERVED, usage=usage_of(used), estimate=estimate, policy=policy)
+            return _refused(error, await self._usage(job), estimate, policy)
+        usage = await self._usage(job)
+        return Reservation(state="Granted", reason=reasons.BUDGET_RESERVED, usage=usage, estimate=estimate, policy=policy)
+
+    async def _accounts(self, job: JobId) -> list[JobRef]:
+        """The job in every budget that it had; one that was suspended may have got another."""
+        return [ref for ref in await self._ledger.jobs(job.uid) if ref.budget.startswith(f"{job.namespace}/")]
 
     async def _usage(self, job: JobId) -> TeacherUsage:
-        """Of a job that may not ask any more."""
-        try:
-            asks = await self._standings.asks(job)
-        except Refused:
-            return TeacherUsage()
-        return usage_of(await self._ledger.usage(JobRef(f"{job.namespace}/{asks.budget}", job.uid)))
+        """All that the job has asked and paid, on whatever budget."""
+        found = [await self._ledger.usage(ref) for ref in await self._accounts(job)]
+        return usage_of(reduce(_added, found, JobUsage()))
+
+
+def _added(one: JobUsage, other: JobUsage) -> JobUsage:
+    return JobUsage(**{name: getattr(one, name) + getattr(other, name) for name in JobUsage.__dataclass_fields__})
 
 
 def need_of(standing: Standing, wanted: ReservationRequest, used: JobUsage) -> Need:
@@ -170,13 +177,13 @@ def usage_of(used: JobUsage) -> TeacherUsage:
     )
 
 
-def _refused(error: Refused, used: JobUsage, estimate: CostEstimate | None, policy: PolicyVerdict) -> Reservation:
+def _refused(error: Refused, usage: TeacherUsage, estimate: CostEstimate | None = None, policy: PolicyVerdict | None = None) -> Reservation:
     return Reservation(
         state="Refused",
         reason=error.reason,
         message=error.message,
         resumes=None if error.resumes is None else stamp(error.resumes),
-        usage=usage_of(used),
+        usage=usage,
         estimate=estimate,
         policy=policy,
     )

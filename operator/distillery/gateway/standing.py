@@ -140,30 +140,37 @@ class Standings:
         self._parsed: dict[tuple[str, str], tuple[str, TeacherBudgetSpec]] = {}
 
     async def of(self, job: JobId) -> Standing:
-        """A job's standing. Refused; ClusterError where the API server does not answer."""
+        """A job's standing, a few seconds old at most. Refused; ClusterError where the API server does not answer."""
         found = await self._known.get(job)
         if found.holds_at(self._now()):
             return found
         self._known.forget(job)
         return await self._known.get(job)
 
-    async def asks(self, job: JobId) -> Asks:
-        """What the live DistillationJob says. Refused where it is another, or has no such teacher."""
+    async def of_now(self, job: JobId) -> Standing:
+        """A job's standing by what stands in job and budget at this moment."""
+        asks = await self._asks(job)
+        self._budgets.forget((job.namespace, asks.budget))
+        self._known.forget(job)
+        return await self._known.get(job)
+
+    async def budget(self, namespace: str, name: str) -> TeacherBudgetSpec:
+        """A TeacherBudget as it is at this moment. Refused where there is none."""
+        self._budgets.forget((namespace, name))
+        return await self._budgets.get((namespace, name))
+
+    async def _asks(self, job: JobId) -> Asks:
         try:
             body = await self._objects.get_job(job.namespace, job.name)
         except NotFound:
             raise Refused(404, "Gone", f"DistillationJob {job.namespace}/{job.name} is no more") from None
         if body["metadata"]["uid"] != job.uid:
             raise Refused(404, "Gone", f"DistillationJob {job.namespace}/{job.name} is another one by now")
-        return _asks(job, body["spec"])
-
-    async def budget(self, namespace: str, name: str) -> TeacherBudgetSpec:
-        """A TeacherBudget, at most a few seconds old. Refused where there is none."""
-        return await self._budgets.get((namespace, name))
+        return _said(job, body["spec"])
 
     async def _judge(self, job: JobId) -> Standing:
-        asks = await self.asks(job)
-        spec = await self.budget(job.namespace, asks.budget)
+        asks = await self._asks(job)
+        spec = await self._budgets.get((job.namespace, asks.budget))
         return self._law.standing(job, asks, spec, self._now())
 
     async def _read_budget(self, key: tuple[str, str]) -> TeacherBudgetSpec:
@@ -181,7 +188,7 @@ class Standings:
         return known[1]
 
 
-def _asks(job: JobId, spec: Body) -> Asks:
+def _said(job: JobId, spec: Body) -> Asks:
     where = f"DistillationJob {job.namespace}/{job.name}: spec"
     endpoint = spec.get("teacher", {}).get("endpoint")
     if endpoint is None:

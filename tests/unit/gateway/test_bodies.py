@@ -103,7 +103,9 @@ async def test_a_store_that_does_not_answer_is_no_reason_to_buy_again(gate: Gate
 
 
 @pytest.mark.parametrize("damage", [None, b"no gzip", gzip.compress(b"another")])
-async def test_a_body_that_is_gone_or_damaged_is_bought_again(gate: Gate, bodies: Bodies, bucket: Bucket, damage: bytes | None) -> None:
+async def test_a_body_that_is_gone_or_damaged_is_bought_again_and_then_kept(
+    gate: Gate, bodies: Bodies, bucket: Bucket, damage: bytes | None
+) -> None:
     gate.asking.answers._bodies = bodies
     await gate.ask()
     await gate.asking.answers.move()
@@ -112,4 +114,4 @@ async def test_a_body_that_is_gone_or_damaged_is_bought_again(gate: Gate, bodies
         bucket.objects.clear()
     else:
         bucket.objects[name] = damage
-    assert (await gate.ask()).cache == "miss"
+    assert [(await gate.ask()).cache for _ in range(2)] == ["miss", "hit"]

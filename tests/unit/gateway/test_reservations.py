@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.gateway.conftest import Gate, budget
+from tests.unit.gateway.conftest import Gate, budget, job
 from tests.unit.gateway.teacher_double import answers, status
 
 from distillery.api.usage import BudgetSnapshot, Reservation
@@ -76,10 +76,32 @@ async def test_what_is_given_back_is_free_again_and_giving_back_twice_is_no_erro
     assert (window.settled, window.held, window.remaining) == ("0.000018", "0.00", "0.999982")
 
 
-async def test_a_job_that_is_gone_or_another_has_no_reservation(gate: Gate) -> None:
-    for method in ("PUT", "DELETE"):
-        reply = await gate.request(method, "/v1/reservations/nlp/arith/uid-other", json={"requests": 1, "longestPromptBytes": 1})
-        assert (reply.status, reply.code) == (404, "gone")
+async def test_a_job_that_is_gone_or_another_reserves_nothing(gate: Gate) -> None:
+    reply = await gate.request("PUT", "/v1/reservations/nlp/arith/uid-other", json={"requests": 1, "longestPromptBytes": 1})
+    assert (reply.status, reply.code) == (404, "gone")
+
+
+async def test_money_comes_back_by_the_uid_alone_whatever_became_of_the_job(gate: Gate) -> None:
+    await reserve(gate)
+    await gate.ask()
+    gate.objects.apply(budget(gate.teacher_url, name="team-b"))
+    gate.objects.apply(job(budget_name="team-b"))
+    both = await reserve(gate)
+    assert (both.state, both.usage.requests, both.usage.cost, both.usage.reserved_cost) == ("Granted", 1, "0.000018", "0.002214")
+    del gate.objects.jobs["nlp", "arith"]
+    gate.objects.down = True
+    found = Reservation.model_validate((await gate.request("DELETE", JOB)).json)
+    assert (found.usage.cost, found.usage.reserved_cost) == ("0.000018", "0.00")
+    unknown = await gate.request("DELETE", "/v1/reservations/nlp/arith/uid-never-seen")
+    assert (unknown.status, Reservation.model_validate(unknown.json).usage.cost) == (200, "0.00")
+
+
+async def test_a_reservation_sees_the_budget_as_it_is_now(gate: Gate) -> None:
+    gate.limits(total="0.0001")
+    assert (await reserve(gate)).state == "Refused"
+    gate.objects.apply(budget(gate.teacher_url, {"total": "1.00"}))
+    assert (await snapshot(gate)).windows[0].limit == "1.00"
+    assert (await reserve(gate)).state == "Granted"
 
 
 @pytest.mark.parametrize("body", [{}, {"requests": -1, "longestPromptBytes": 1}, {"requests": 1}, []])
