@@ -133,7 +133,7 @@ def _bare(config: PreTrainedConfig) -> PreTrainedModel:
 def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) -> Sizes:
     """At the very least: completions that are not written yet count one token."""
     if teaching.files is None or teaching.config is None:
-        return Sizes(0, count_parameters(student), 0, 0)
+        return Sizes(0, count_parameters(student), teaching.endpoint.signal_bytes if teaching.endpoint else 0, 0)
     with torch.device("meta"):
         teacher = _bare(teaching.config)
     spec = context.job.spec

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from distillery.api import reasons
 from distillery.api.stages import digest
+from distillery.api.teacher import EndpointSampling
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.stage import StageContext
@@ -30,11 +31,20 @@ class Endpoint:
     info: TeacherInfo
     selection: Selection
     asks: Sequence[Ask]
+    sampling: EndpointSampling
 
     @property
     def digest(self) -> str:
         """sha256 of what makes answers different: whom the budget calls by which name does not."""
         return digest({"baseURL": self.info.teacher.base_url, "model": self.info.teacher.model})
+
+    @property
+    def signal_bytes(self) -> int:
+        """Of the log-probabilities at the very least: answers that are not written yet count one token."""
+        sampling = self.sampling
+        kept = sampling.top_logprobs if self.selection.renderer else 0
+        rows = sum(ask.samples for ask in self.asks if not ask.held_out)
+        return rows * (8 * kept + 4) if kept else 0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -49,7 +59,7 @@ def endpoint_of(context: StageContext) -> Endpoint:
         raise ValueError("teacher.endpoint is not set")
     _only_known_roles(selection)
     info = teacher_info(context)
-    return Endpoint(info, selection, planned(selection.train, selection.held, endpoint))
+    return Endpoint(info, selection, planned(selection.train, selection.held, endpoint), endpoint.sampling)
 
 
 def teacher_info(context: StageContext) -> TeacherInfo:
