@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -30,6 +32,9 @@ from .reports import Reports
 from .server import application
 from .standing import Law
 
+if TYPE_CHECKING:
+    from .bodies import Bodies
+
 log = logging.getLogger("distillery")
 #: Requests under way may end for so long after SIGTERM; the chart gives the pod more.
 PATIENCE = 25.0
@@ -48,6 +53,15 @@ def _catalogue(path: Path) -> Catalogue:
     return parse_catalogue(path.read_text(), str(path))
 
 
+def _bodies(uri: str | None) -> Bodies | None:
+    if uri is None:
+        return None
+    # boto3 is half a second and 30 MiB, for those who need it
+    from .bodies import Bodies
+
+    return Bodies(uri, os.environ)
+
+
 async def run(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop, metrics = asyncio.Event(), Metrics()
@@ -63,8 +77,11 @@ async def run(given: argparse.Namespace) -> None:
         asking: Asking | None = None
         if given.ledger:
             ledger = await Ledger.open(given.ledger, utc_now())
-            asking = Asking.of(identities, server, law_of(given), ledger, operator, time.monotonic, metrics, timeout=given.teacher_timeout)
-            stack.push_async_callback(asking.close, PATIENCE)
+            law, bodies = law_of(given), _bodies(given.answers)
+            asking = Asking.of(
+                identities, server, law, ledger, operator, time.monotonic, metrics, timeout=given.teacher_timeout, bodies=bodies
+            )
+            stack.push_async_callback(asking.close)
             routes += asking.routes
         await stack.enter_async_context(serving(application(routes), None, given.port))
         health = web.Application()
@@ -72,6 +89,8 @@ async def run(given: argparse.Namespace) -> None:
         await stack.enter_async_context(serving(health, None, given.health_port))
         log.info("serving", extra={"port": given.port, "ledger": bool(given.ledger)})
         await _until(stop, asking)
+        if asking is not None:
+            await asking.drain(PATIENCE)
 
 
 async def _until(stop: asyncio.Event, asking: Asking | None) -> None:
@@ -90,6 +109,10 @@ async def _until(stop: asyncio.Event, asking: Asking | None) -> None:
 
 def main() -> None:
     """Entry point."""
+    if sys.argv[1:2] == ["ledger"]:
+        from .ledger import commands
+
+        sys.exit(commands.main(sys.argv[2:]))
     given = options(sys.argv[1:])
     logs.configure(given.log_level)
     asyncio.run(run(given))
