@@ -24,7 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distillery.api import reasons
-from distillery.api.job import FrozenJob
+from distillery.api.job import DistillationJobSpec, FrozenJob
 from distillery.api.result import DONE, TERMINATED, USER_MISTAKE, StageResult
 from distillery.api.stages import FORMATS, PREFLIGHT, TRACES
 
@@ -125,7 +125,7 @@ def _attempted(
     try:
         job = _load_job(Path(environment.get("DISTILLERY_JOB", "/etc/distillery/job.json")))
         output = open_store(job.spec.output.uri, "output", environment)
-        module = _module(kind, stopping)
+        module = _module(module_of(kind, job.spec), stopping)
         return _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping, environment), module), DONE
     except StageError as error:
         log.error("%s: %s", error.reason, error.message)
@@ -136,7 +136,14 @@ def _attempted(
         return _diagnosed(error, stage, work)
 
 
-def _module(kind: str, stopping: threading.Event) -> ModuleType:
+def module_of(kind: str, spec: DistillationJobSpec) -> str:
+    """The module that runs a kind of stage. A teacher behind an API is asked by many small pods, which load no model."""
+    if kind == TRACES and spec.teacher.endpoint is not None:
+        return "endpoint.traces"
+    return MODULES.get(kind, kind)
+
+
+def _module(name: str, stopping: threading.Event) -> ModuleType:
     """Import a stage's module with SIGTERM already caught: the imports take seconds."""
     stops_itself = False
 
@@ -148,7 +155,7 @@ def _module(kind: str, stopping: threading.Event) -> ModuleType:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    module = importlib.import_module(f"distillery_trainer.{MODULES.get(kind, kind)}")
+    module = importlib.import_module(f"distillery_trainer.{name}")
     stops_itself = getattr(module, "STOPS_ITSELF", False)
     return module
 

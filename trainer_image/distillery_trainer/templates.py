@@ -6,14 +6,16 @@ Prompt and completion are tokenized apart, so that the boundary between them is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from distillery.api import reasons
 
 from .errors import StageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: A string, or messages {role, content} of which the last is not the assistant's.
 Prompt = str | Sequence[Mapping[str, str]]

@@ -1,4 +1,4 @@
-"""The traces stage: the one that loads (or asks) the teacher. It leaves all that later stages need of it, so that none loads it again.
+"""The traces stage: the one that loads the teacher (endpoint/traces.py asks one behind an API), so that no later stage does.
 
 Files: train.jsonl, heldout.jsonl, signal-<split>-<number>.safetensors, head.safetensors (for hidden states), teacher/, dropped.jsonl.
 """
@@ -17,7 +17,6 @@ from distillery.api.result import StageResult
 
 from .answering import Decoding, answer
 from .cache import write_signal
-from .endpoint import traces as endpoint_traces
 from .errors import StageError, Stopped
 from .examples import Dropped, Example, fitting, hold_out, render, write_lines
 from .rows import Row, read_rows
@@ -60,8 +59,6 @@ class _Run:
 def run(context: StageContext) -> Outcome:
     """Read the rows, let the teacher write what is missing, score every completion."""
     spec = context.job.spec
-    if spec.teacher.endpoint is not None:
-        return endpoint_traces.run(context)
     if spec.teacher.model is None or spec.data.train is None:
         raise StageError(reasons.INVALID_SPEC, "spec: a traces stage needs teacher.model and data.train")
     rows = read_rows(spec.data.train, "train", context.work)

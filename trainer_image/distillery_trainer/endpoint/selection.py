@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from distillery.api import reasons
 from distillery.api.data import Rows
 from distillery.api.teacher import TeacherEndpoint
 from distillery_trainer.errors import StageError
 from distillery_trainer.examples import Dropped, Example, fitting, hold_out, render
-from distillery_trainer.models import ModelFiles, fetch_tokenizer, read_tokenizer
 from distillery_trainer.rows import Row, read_rows
 from distillery_trainer.stage import StageContext
 from distillery_trainer.templates import Renderer, template_of
+
+if TYPE_CHECKING:
+    from distillery_trainer.models import ModelFiles
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ def select(context: StageContext) -> Selection:
         raise StageError(reasons.INVALID_SPEC, "spec: teacher.endpoint needs data.train; name the rows")
     files, renderer, dropped = None, None, Dropped()
     if endpoint.tokenizer is not None:
+        # torch comes with it; without a tokenizer a pod that asks stays small
+        from distillery_trainer.models import fetch_tokenizer, read_tokenizer
+
         files = fetch_tokenizer(endpoint.tokenizer.uri, "tokenizer", context.work)
         tokenizer = read_tokenizer(files)
         renderer = Renderer(tokenizer, template_of(tokenizer))

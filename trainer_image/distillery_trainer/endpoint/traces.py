@@ -22,6 +22,7 @@ from .selection import Shard, select
 from .session import Failures, Session, rows_of
 
 log = logging.getLogger(__name__)
+STOPS_ITSELF = True
 
 
 def run(context: StageContext) -> Outcome:
