@@ -14,7 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, RootModel, ValidationError
 
-from .api.reasons import GATEWAY_UNAVAILABLE, RELEASED
+from .api.reasons import GATEWAY_UNAVAILABLE
 from .api.result import Progress
 from .api.usage import BudgetSnapshot, Reservation, ReservationRequest
 from .metrics import Metrics
@@ -96,23 +96,20 @@ class HttpGateway:
         return await self._ask(Reservation, "PUT", _path("reservations", namespace, job, uid), json=need.wire())
 
     async def give_back(self, namespace: str, job: str, uid: str) -> Reservation | Silence:
-        """DELETE; for a job that the gateway does not find, nothing is set aside."""
-        nothing = Reservation(state="Refused", reason=RELEASED)
-        return await self._ask(Reservation, "DELETE", _path("reservations", namespace, job, uid), absent=nothing)
+        """DELETE: also of a job that the gateway has never heard of."""
+        return await self._ask(Reservation, "DELETE", _path("reservations", namespace, job, uid))
 
     async def budget(self, namespace: str, name: str) -> BudgetSnapshot | Silence:
         """GET."""
         return await self._ask(BudgetSnapshot, "GET", _path("budgets", namespace, name))
 
-    async def _ask(self, model: type[M], verb: str, path: str, absent: M | None = None, **more: Any) -> M | Silence:
+    async def _ask(self, model: type[M], verb: str, path: str, **more: Any) -> M | Silence:
         clock = asyncio.get_running_loop().time
         if clock() < self._silent_until:
             return Silence("it did not answer a moment ago")
         try:
             found = model.model_validate_json(await self._request(verb, path, **more))
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
-            if absent is not None and isinstance(error, aiohttp.ClientResponseError) and error.status == 404:
-                return absent
             if not (isinstance(error, aiohttp.ClientResponseError) and error.status in _OF_ONE_OBJECT):
                 self._silent_until = clock() + PAUSE
             self._metrics.gateway_reads.labels("error").inc()

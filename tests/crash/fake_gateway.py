@@ -36,7 +36,8 @@ class FakeGateway:
         def reserved() -> Reservation:
             if not self.grants():
                 return Reservation(state="Refused", reason=reasons.BUDGET_EXHAUSTED, message="daily is used up", usage=self.usage)
-            self.cluster.objects[RESERVATION, namespace, uid] = {"kind": RESERVATION, "metadata": {}, "need": need.wire()}
+            meta = {"namespace": namespace, "name": uid, "uid": f"reservation-{uid}"}
+            self.cluster.objects[RESERVATION, namespace, uid] = {"kind": RESERVATION, "metadata": meta, "need": need.wire()}
             return Reservation(state="Granted", reason=reasons.BUDGET_RESERVED, usage=self.usage)
 
         return await self._asked("reserve", reserved)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.crash.ends import End, Script
 from tests.crash.specs import BUDGET, ENDPOINT, EXPORTS, MINIMAL
-from tests.crash.world import End, Script, UserAct, World
+from tests.crash.world import UserAct, World
 
 from distillery.api.measure import Artifact
 from distillery.api.result import StageResult

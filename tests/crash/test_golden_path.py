@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.crash.ends import End
 from tests.crash.specs import EXPORTS, MINIMAL
-from tests.crash.world import End, World
+from tests.crash.world import World
 
 
 async def test_a_minimal_job_runs_every_stage_and_names_its_model() -> None:

@@ -13,21 +13,26 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from tests.crash.ends import End
 from tests.crash.fake_cluster import Killed
 from tests.crash.paths import QUEUED, mistake
-from tests.crash.specs import EXPORTS, MINIMAL
-from tests.crash.world import End, World
+from tests.crash.specs import BUDGET, ENDPOINT, EXPORTS, MINIMAL
+from tests.crash.world import KEY, World
 
 from distillery.cluster import ClusterError, Forbidden
 from distillery.settings import STAGE_LABEL
 
-SPECS = [MINIMAL, MINIMAL | EXPORTS, QUEUED, MINIMAL | {"activeDeadlineSeconds": 600}, MINIMAL | {"backoffLimit": 0}]
+SPECS = [
+    MINIMAL, MINIMAL | EXPORTS, QUEUED, MINIMAL | {"activeDeadlineSeconds": 600}, MINIMAL | {"backoffLimit": 0}, ENDPOINT,
+    ENDPOINT | {"activeDeadlineSeconds": 600}, ENDPOINT | {"scheduling": {"queueName": "gpus"}},
+]  # fmt: skip
 ENDS = [
     End(),
     End(),
     End(143),
     End(1, "Traceback"),
     End(75),
+    End(76),
     End(137, reason="OOMKilled"),
     End(137, disrupted=True),
     End(137, lost=True),
@@ -40,6 +45,7 @@ EDITS: list[dict[str, Any]] = [
     {"backoffLimit": 5},
     {"output": {"uri": "file:///tmp/x"}},
     {"output": MINIMAL["output"]},
+    {"teacher": MINIMAL["teacher"], "budgetRef": None, "governance": None},
 ]
 
 
@@ -62,7 +68,7 @@ class Schedules(RuleBasedStateMachine):
 
     @initialize(spec=st.sampled_from(SPECS))
     def begin(self, spec: dict[str, Any]) -> None:
-        self.world = World(spec=spec, script=lambda stage, run: None)
+        self.world = World(spec=spec, script=lambda stage, run: None, budget=BUDGET)
         self.ended: object = None
 
     @rule()
@@ -135,8 +141,26 @@ class Schedules(RuleBasedStateMachine):
     @rule(edit=st.sampled_from(EDITS))
     def user_edits(self, edit: dict[str, Any]) -> None:
         free = "startTime" not in self.world.status or self.world.condition("Suspended")[0] == "True"
-        if free or not {"training", "exports", "output"} & set(edit):  # the CRD's rule
+        if free or not {"training", "exports", "output", "teacher"} & set(edit):  # the CRD's rule
             self.world.edit(**edit)
+
+    @rule(grants=st.booleans(), answers=st.booleans())
+    def money_comes_and_goes(self, grants: bool, answers: bool) -> None:
+        self.world.gateway.grants, self.world.gateway.answers = (lambda: grants), (lambda: answers)
+
+    @rule()
+    def platform_team_deletes_or_creates_the_budget(self) -> None:
+        budget = self.world.cluster.objects.get(("TeacherBudget", KEY.namespace, "team"))
+        if budget is None:
+            self.world.grant(BUDGET)
+        else:
+            self.world.cluster.delete("TeacherBudget", KEY.namespace, "team", budget["metadata"]["uid"])
+
+    @rule(allows=st.booleans())
+    def terms_change(self, allows: bool) -> None:
+        if ("TeacherBudget", KEY.namespace, "team") in self.world.cluster.objects:
+            terms = {"service": "ours" if allows else "theirs"}
+            self.world.grant(BUDGET | {"teachers": [BUDGET["teachers"][0] | {"terms": terms}]})
 
     @precondition(lambda self: self.world.passes > 12)
     @rule()
@@ -153,12 +177,16 @@ class Schedules(RuleBasedStateMachine):
 
     @invariant()
     def no_run_has_two_jobs(self) -> None:
-        assert max(self.world.cluster.created.values()) == 1
+        assert max(count for (kind, _, _), count in self.world.cluster.created.items() if kind != "TeacherBudget") == 1
 
     @invariant()
     def no_stage_has_two_unfinished_jobs(self) -> None:
         live = [job["metadata"]["labels"][STAGE_LABEL] for job in self.world.jobs() if not has_finished(job)]
         assert len(live) == len(set(live))
+
+    @invariant()
+    def money_is_set_aside_only_where_the_status_says_so(self) -> None:
+        assert self.world.status.get("budgetClaimed") or not self.world.reserved()
 
     @invariant()
     def the_end_is_the_end(self) -> None:
@@ -174,10 +202,13 @@ class Schedules(RuleBasedStateMachine):
         self.world.passes = 0
         self._what_is_to_stop_stops()
         self.world.script = lambda stage, run: End()
+        self.world.grant(BUDGET)
+        self.money_comes_and_goes(True, True)
         if not self.world.ended():
             self.world.edit(suspend=False, output=MINIMAL["output"])
         at_once(self.world.run())
         assert self.world.ended()
+        assert not self.world.reserved()
         assert all(has_finished(job) for job in self.world.jobs())
         self.no_run_has_two_jobs()
         self.the_end_is_the_end()

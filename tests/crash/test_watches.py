@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from tests.crash.ends import End
 from tests.crash.history import settled
 from tests.crash.paths import PATHS
 from tests.crash.specs import MINIMAL
-from tests.crash.world import End, World
+from tests.crash.world import World
 
 from distillery.api.result import Progress
 from distillery.settings import Settings

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.crash.ends import End, Script
 from tests.crash.fake_cluster import FakeCluster, Killed, Reference, Store, controller_uid
-from tests.crash.fake_gateway import FakeGateway
+from tests.crash.fake_gateway import RESERVATION, FakeGateway
 from tests.crash.specs import DIGESTS, MINIMAL, OUTPUT, TERMS
 
 from distillery.api.job import DistillationJobSpec
@@ -26,22 +27,6 @@ KEY = Key("team-a", "tiny")
 SHARD_LABEL = "batch.kubernetes.io/job-completion-index"
 #: Of one world: a path takes some thirty; an endless one must fail and not fill the memory.
 MOST_PASSES = 500
-
-
-@dataclass(frozen=True)
-class End:
-    """How a pod ends: an exit code with a termination message, or from outside."""
-
-    code: int = 0
-    text: str | None = None
-    disrupted: bool = False
-    reason: str = "Completed"
-    #: The pod is gone before anyone reads its message.
-    lost: bool = False
-
-
-#: What the pod of this stage does in this run; None: it goes on running.
-Script = Callable[[str, int], End | None]
 
 
 @dataclass(frozen=True)
@@ -105,6 +90,10 @@ class World:
 
     def stage(self, name: str) -> Body:
         return next((stage for stage in self.status.get("stages", ()) if stage["name"] == name), {})
+
+    def reserved(self) -> bool:
+        """Whether money is set aside for the job."""
+        return any(kind == RESERVATION for kind, _, _ in self.cluster.objects)
 
     def edit(self, **change: Any) -> None:
         """kubectl edit: fields of the spec; None removes one."""

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from distillery.allowance import Allowance
 from distillery.api import reasons
 from distillery.api.stages import PREFLIGHT, TRACES
-from distillery.api.status import DistillationJobStatus, StageProgress, StageStatus, TeacherUsage
+from distillery.api.status import DistillationJobStatus, StageProgress, StageStatus
 from distillery.api.usage import Reservation, ReservationRequest
 from distillery.conditions import Verdict, clip, updated
 from distillery.observe import DistillationJob, Observed, Silence
@@ -140,9 +140,7 @@ def take_usage(situation: Situation, draft: Draft) -> Draft:
     told, status = situation.observed.money, draft.status
     if not isinstance(told, Reservation):
         return draft
-    # counts never fall: an empty answer is of a gateway that knows the job no more
-    usage = told.usage if told.usage != TeacherUsage() else status.teacher_usage or told.usage
-    change = {"teacher_usage": usage, "estimate": told.estimate or status.estimate}
+    change = {"teacher_usage": told.usage, "estimate": told.estimate or status.estimate}
     if (status.teacher_usage, status.estimate) == (change["teacher_usage"], change["estimate"]):
         return draft
     before = next((stage for stage in situation.job.status.stages if stage.name == TRACES), None)

@@ -145,13 +145,6 @@ async def test_a_no_about_one_object_silences_no_other(gateway: HttpGateway, rem
     assert list(await gateway.progress(*JOB)) == ["train"]
 
 
-async def test_a_job_that_the_gateway_does_not_know_has_nothing_to_give_back(gateway: HttpGateway, remote: Remote) -> None:
-    remote.status, remote.answer = 404, {"error": {"message": "gone"}}
-    found = await gateway.give_back("nlp", "arith", "u1")
-    assert isinstance(found, Reservation)
-    assert found.reason == "Released"
-
-
 async def test_an_installation_without_gateway_grants_nothing() -> None:
     nobody = NoGateway()
     assert isinstance(await nobody.reserve("nlp", "arith", "u1", NEED), Silence)

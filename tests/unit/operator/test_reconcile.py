@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.crash.ends import End
 from tests.crash.specs import MINIMAL, OUTPUT
-from tests.crash.world import KEY, End, World
+from tests.crash.world import KEY, World
 
 from distillery.api.result import Progress
 from distillery.cluster import Body, Conflict, Forbidden, Invalid, NotFound, Unavailable
