@@ -17,7 +17,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from tests.conftest import Cluster as Kind
 from tests.crash.fake_cluster import FakeCluster
-from tests.crash.specs import MINIMAL
+from tests.crash.specs import BUDGET, MINIMAL
 
 from distillery.cluster import AlreadyExists, Body, Cluster, Conflict, Key, NotFound
 from distillery.cluster.api_server import ApiServer
@@ -88,7 +88,8 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     configuration = Configuration()
     await config.load_kube_config(config_file=str(kind.kubeconfig), client_configuration=configuration)
     session = Session(configuration, Metrics())
-    kind.kubectl("apply", "-f", "-", stdin=json.dumps(_body(namespace)))
+    for body in (_body(namespace), _budget(namespace)):
+        kind.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
     def edit(change: Body) -> None:
         kind.kubectl("-n", namespace, "patch", "dj", "tiny", "--type=merge", "-p", json.dumps({"spec": change}))
@@ -102,6 +103,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
 def _fake() -> Server:
     fake = FakeCluster(lambda: datetime.now(UTC))
     fake.create(_body("team-a"))
+    fake.create(_budget("team-a"))
     key = Key("team-a", "tiny")
 
     def edit(change: Body) -> None:
@@ -114,6 +116,11 @@ def _fake() -> Server:
 def _body(namespace: str) -> Body:
     meta = {"name": "tiny", "namespace": namespace}
     return {"apiVersion": "distillery.dev/v1alpha1", "kind": "DistillationJob", "metadata": meta, "spec": SPEC}
+
+
+def _budget(namespace: str) -> Body:
+    meta = {"name": "team", "namespace": namespace}
+    return {"apiVersion": "distillery.dev/v1alpha1", "kind": "TeacherBudget", "metadata": meta, "spec": BUDGET}
 
 
 def children(job: DistillationJob) -> tuple[Body, Body]:
@@ -134,6 +141,8 @@ async def test_what_is_not_there_is_not_found(server: Server) -> None:
             await server.cluster.get_child(kind, server.key.namespace, "other")
     with pytest.raises(NotFound):
         await server.cluster.delete_job(server.key.namespace, "other", "uid")
+    with pytest.raises(NotFound):
+        await server.cluster.get_budget(server.key.namespace, "other")
 
 
 async def test_children_are_created_once_and_listed_by_owner(server: Server) -> None:
@@ -174,6 +183,31 @@ async def test_a_status_patch_needs_the_version_and_is_a_merge(server: Server) -
     assert [(stage.name, stage.state) for stage in new.status.stages] == [("two", "Running")]
     assert new.generation == old.generation
     assert new.resource_version != old.resource_version
+
+
+async def test_the_status_of_a_budget_is_patched_likewise(server: Server) -> None:
+    namespace = server.key.namespace
+
+    async def patched() -> bool | None:
+        version = (await server.cluster.get_budget(namespace, "team"))["metadata"]["resourceVersion"]
+        try:
+            await server.cluster.patch_budget_status(namespace, "team", version, {"saved": "1.00"})
+        except Conflict:
+            return None  # an operator on the cluster came in between
+        with pytest.raises(Conflict):
+            await server.cluster.patch_budget_status(namespace, "team", version, {"saved": "2.00"})
+        return True
+
+    await eventually(patched)
+
+
+async def test_lists_are_of_all_namespaces_or_of_one(server: Server) -> None:
+    namespace = server.key.namespace
+    budgets = [(b["metadata"]["namespace"], b["metadata"]["name"]) async for b in server.cluster.list_budgets()]
+    assert (namespace, "team") in budgets
+    here = [job["metadata"]["name"] async for job in server.cluster.list_jobs(namespace)]
+    assert here == ["tiny"]
+    assert [job async for job in server.cluster.list_jobs("no-such-namespace")] == []
 
 
 async def test_an_edit_of_the_spec_is_a_new_generation(server: Server) -> None:
