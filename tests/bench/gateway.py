@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ def environment() -> Path:
 
 
 @contextmanager
-def running(command: list[str | Path], log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str | Path], log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is ended with the block."""
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=os.environ | variables)
@@ -168,31 +168,19 @@ async def compare(seconds: float) -> list[Measured]:
         direct = await ask(Target(teacher, "/d10/v1/chat/completions", KEY, "mock"), SMALL, seconds)
         ceiling = await ask(Target(teacher, "/d0/v1/chat/completions", KEY, "mock"), WIDE, seconds)
         print(f"teacher alone: p50 {direct.at(0.5):.2f} ms, p99 {direct.at(0.99):.2f} ms; {ceiling.rate:.0f} requests/s", flush=True)
-        ours: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "tests.bench.our_gateway",
-            str(teacher),
-            f"sqlite:///{folder / 'ledger.db'}",
-            f"{LIMIT:.2f}",
-        ]
-        with running(ours, folder / "ours.log") as process:
-            port = told_port(process)
-            found.append(await measure("distillery", port, process.pid, teacher, direct, seconds, by_model=False))
+        print(f"fsync of the ledger's disk: p50 {fsync(folder):.2f} ms; a request that is bought waits for two", flush=True)
+        memory, port = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))), 0
+        for name, place in (("distillery", folder), ("ledger in memory", memory)):
+            served = [sys.executable, "-m", "tests.bench.our_gateway", str(teacher), f"sqlite:///{place / 'ledger.db'}", f"{LIMIT:.2f}"]
+            with running(served, folder / "ours.log") as process:
+                port = told_port(process)
+                found.append(await measure(name, port, process.pid, teacher, direct, seconds, by_model=False))
         (folder / "litellm.yaml").write_text(litellm_config(teacher))
         port, log = port + 1, folder / "litellm.log"
-        theirs: list[str | Path] = [
-            python.parent / "litellm",
-            "--config",
-            folder / "litellm.yaml",
-            "--port",
-            str(port),
-            "--host",
-            "127.0.0.1",
-        ]
+        options = ["--config", folder / "litellm.yaml", "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
         # its cost map comes with it; otherwise it is fetched at every start
         quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
-        with running([*theirs, "--num_workers", "1"], log, **quiet) as process:
+        with running([python.parent / "litellm", *options], log, **quiet) as process:
             await serves(Target(port, "/v1/chat/completions", KEY, "d0"), process, log)
             found.append(await measure(f"litellm {LITELLM}", port, process.pid, teacher, direct, seconds, by_model=True))
     return found
