@@ -8,10 +8,11 @@ import pytest
 import yaml
 from lupa.lua51 import LuaRuntime
 
-from distillery.api.reasons import CONDITIONS
+from distillery.api.reasons import BUDGET_CONDITIONS, CONDITIONS
 
 ROOT = Path(__file__).parents[2]
 LUA = (ROOT / "helm/distillery/files/argocd-health.lua").read_text()
+BUDGET_LUA = (ROOT / "helm/distillery/files/argocd-health-budget.lua").read_text()
 Body = dict[str, Any]
 
 
@@ -20,6 +21,12 @@ def job(observed: int | None = 1, generation: int = 1, **conditions: str) -> Bod
     found = [{"type": kind, "status": conditions.get(kind, "Unknown"), "message": f"{kind} says"} for kind in CONDITIONS]
     status: Body = {"phase": "Train", "conditions": found} | ({"observedGeneration": observed} if observed else {})
     return {"metadata": {"name": "a", "generation": generation}, "status": status}
+
+
+def budget(**conditions: str) -> Body:
+    """Likewise a budget."""
+    found = [{"type": kind, "status": conditions.get(kind, "Unknown"), "message": f"{kind} says"} for kind in BUDGET_CONDITIONS]
+    return {"metadata": {"name": "a", "generation": 1}, "status": {"conditions": found, "observedGeneration": 1}}
 
 
 NEW: Body = {"metadata": {"name": "a", "generation": 1}}
@@ -38,12 +45,31 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "message", "_"), CASES)
-def test_argo_cd_health(body: Body, status: str, message: str, _: str) -> None:
+def argo_says(script: str, body: Body) -> tuple[str, str]:
+    """Status and message."""
     lua = LuaRuntime()
     lua.globals().obj = lua.table_from(body, recursive=True)
-    health = lua.execute(LUA)
-    assert (health["status"], health["message"]) == (status, message)
+    health = lua.execute(script)
+    return health["status"], health["message"]
+
+
+@pytest.mark.parametrize(("body", "status", "message", "_"), CASES)
+def test_argo_cd_health(body: Body, status: str, message: str, _: str) -> None:
+    assert argo_says(LUA, body) == (status, message)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (NEW, "Progressing", "waiting for the operator"),
+        (job(observed=1, generation=2, Ready="True"), "Progressing", "waiting for the operator"),
+        (budget(Ready="True", Exhausted="True"), "Healthy", "Ready says"),
+        (budget(Ready="False"), "Degraded", "Ready says"),
+        (budget(), "Progressing", "Ready says"),
+    ],
+)
+def test_argo_cd_health_of_a_budget(body: Body, status: str, message: str) -> None:
+    assert argo_says(BUDGET_LUA, body) == (status, message)
 
 
 @pytest.mark.parametrize(("body", "_", "__", "verdict"), CASES)
