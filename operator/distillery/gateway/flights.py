@@ -6,14 +6,17 @@ A flight is a task of its own. It ends although whoever began it went away: what
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from distillery.api import reasons
 
-from .errors import refusal
+from .errors import Refused, refusal
 from .ledger import JobRef
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Flights:
 
     def _landed(self, task: asyncio.Task[Served]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            # told to whoever waits; nobody may be left to wait
-            task.exception()
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Refused):
+            # nobody may be left to be told
+            log.error("a fault while a question was answered", exc_info=error)
