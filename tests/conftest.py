@@ -17,17 +17,24 @@ CACHE = Path(os.environ.get("DISTILLERY_CACHE", Path.home() / ".cache/distillery
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: `kubeconfig` reaches it, `kubectl` runs one command against it."""
+    """A running cluster: `kubeconfig` reaches it, `kubectl` and `helm` run one command against it."""
 
     kubeconfig: Path
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """The command's standard output; CalledProcessError, with kubectl's words as a note, where it fails."""
-        command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        return self._run("kubectl", *arguments, stdin=stdin)
+
+    def helm(self, *arguments: str) -> str:
+        """The same for a command of helm on the chart's release."""
+        return self._run("helm", "--namespace=distillery-system", *arguments)
+
+    def _run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
+        command = [program, f"--kubeconfig={self.kubeconfig}", *arguments]
         try:
             return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True, timeout=300).stdout
         except subprocess.CalledProcessError as error:
-            error.add_note(error.stderr)
+            error.add_note(error.stdout + error.stderr)
             raise
 
 
