@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+import torch  # noqa: F401  (before llama.cpp, whose OpenMP runtime it brings)
 import xllamacpp
 
 from distillery_trainer.export import gguf
