@@ -107,6 +107,8 @@ async def test_on_postgres_replicas_share_limits_and_know_who_is_dead(url: str, 
     assert (await two.sweep(LATER)).doubted == 1
     await one.settle(first.id, 5, 0, 0, LATER, None)
     assert await balances(one, wallet) == {"settled": 55}, "it was only slow"
+    await one.hold(wallet.hold(1))
+    assert (await two.sweep(NOON - timedelta(days=1))).doubted == 1, "seen tomorrow: the clock was set back, it will not be seen again"
 
 
 def _failing(ledger: Ledger, times: int) -> None:

@@ -11,7 +11,7 @@ from . import schema
 from .book import Book
 from .contract import JobRef
 from .operation import Wanted
-from .rows import AccountRow, HeadRow, HoldRow, JobRow, ReservationRow, stamp
+from .rows import AccountRow, HeadRow, HoldRow, JobRow, ReservationRow
 
 _HEAD = select(schema.head).with_for_update()
 _ACCOUNTS = select(schema.accounts).order_by(schema.accounts.c.id).with_for_update()
@@ -23,7 +23,7 @@ _OVERRUNS = _ACCOUNTS.where(schema.accounts.c.budget.in_(bindparam("budgets", ex
 _JOBS = select(schema.jobs).where(schema.jobs.c.uid.in_(bindparam("uids", expanding=True)))
 _RESERVATIONS = select(schema.reservations).where(schema.reservations.c.id.in_(bindparam("ids", expanding=True)))
 _IDLE = select(schema.reservations.c.id).where(
-    schema.reservations.c.closed_at.is_(None), schema.reservations.c.seen_at < bindparam("before")
+    schema.reservations.c.closed_at.is_(None), ~schema.reservations.c.seen_at.between(bindparam("earliest"), bindparam("latest"))
 )
 _HOLDS = select(schema.holds).where(schema.holds.c.id.in_(bindparam("ids", expanding=True)))
 _STRAYS = (
@@ -32,12 +32,12 @@ _STRAYS = (
     .where(
         schema.holds.c.state == "dispatched",
         schema.holds.c.writer != bindparam("writer"),
-        schema.writers.c.seen_at < bindparam("before"),
+        ~schema.writers.c.seen_at.between(bindparam("earliest"), bindparam("latest")),
     )
 )
 _ANSWERED = select(schema.answers.c.key).where(schema.answers.c.key.in_(bindparam("keys", expanding=True)))
-_LAST = "9999"
-"""Later than any time."""
+#: No time lies between.
+_NEVER = ("9", "0")
 
 
 def head(connection: Connection) -> HeadRow:
@@ -48,12 +48,14 @@ def head(connection: Connection) -> HeadRow:
 def load(connection: Connection, at: HeadRow, writer: int, wanted: Wanted, *, exclusive: bool) -> Book:
     """The rows that a batch reads."""
     book = Book(at, writer)
-    if wanted.dead_before is not None:
+    if wanted.writers_seen is not None:
         # the one writer of SQLite knows that all others are gone
-        before = _LAST if exclusive else stamp(wanted.dead_before)
-        book.strays = list(connection.execute(_STRAYS, {"writer": writer, "before": before}).scalars())
-    if wanted.idle_before is not None:
-        book.idle = list(connection.execute(_IDLE, {"before": stamp(wanted.idle_before)}).scalars())
+        earliest, latest = _NEVER if exclusive else wanted.writers_seen
+        found = connection.execute(_STRAYS, {"writer": writer, "earliest": earliest, "latest": latest})
+        book.strays = list(found.scalars())
+    if wanted.jobs_seen is not None:
+        earliest, latest = wanted.jobs_seen
+        book.idle = list(connection.execute(_IDLE, {"earliest": earliest, "latest": latest}).scalars())
     if holds := wanted.holds.union(book.strays):
         book.holds = {row[0]: HoldRow(*row) for row in connection.execute(_HOLDS, {"ids": list(holds)})}
     reservations = {hold.reservation for hold in book.holds.values()}.union(book.idle)

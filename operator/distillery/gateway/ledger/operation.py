@@ -7,11 +7,13 @@ Applied twice, as after a commit whose outcome was unknown, each has the effect 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
 from .book import Book
 from .contract import Account, JobRef
+
+#: Times as the ledger writes them: from, to.
+Span = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -22,8 +24,10 @@ class Wanted:
     jobs: set[JobRef] = field(default_factory=set)
     holds: set[str] = field(default_factory=set)
     answers: set[str] = field(default_factory=set)
-    idle_before: datetime | None = None
-    dead_before: datetime | None = None
+    jobs_seen: Span | None = None
+    """Open reservations whose sign of life lies outside of it are read."""
+    writers_seen: Span | None = None
+    """Holds of gateways whose sign of life lies outside of it are read."""
     overruns: set[str] = field(default_factory=set)
     """Budgets whose accounts with an overrun are read."""
 

@@ -15,7 +15,7 @@ def current(book: Book, job: JobRow, accounts: tuple[int, ...], at: datetime) ->
     if job.reservation is not None:
         row = book.reservation(job.reservation)
         if row.accounts == accounts:
-            row.seen_at = max(row.seen_at, stamp(at))
+            row.seen_at = stamp(at)
             return row
         close(book, row, job, at, "its windows ended")
         opened = book.open_reservation(job, accounts, at)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from . import reserving
 from .book import Book
 from .contract import Account, JobRef, Swept
-from .operation import Wanted
+from .operation import Span, Wanted
 from .resolving import Doubt
 from .rows import stamp
 from .windows import not_before
@@ -27,22 +27,27 @@ class Sweep:
 
     def wants(self, wanted: Wanted) -> None:
         """What is idle, and what is held by the dead."""
-        wanted.idle_before, wanted.dead_before = self.at - IDLE, self.at - DEAD
+        wanted.jobs_seen, wanted.writers_seen = self._within(IDLE), self._within(DEAD)
 
     def apply(self, book: Book) -> Swept:
         """Look again at each row: an operation of the same batch may have come first."""
         doubted = lapsed = 0
+        earliest, latest = self._within(IDLE)
         for number in book.strays:
             if book.holds[number].state == "dispatched":
                 Doubt(number, self.at, "its gateway ended before the outcome was known").apply(book)
                 doubted += 1
         for reservation in book.idle:
             row = book.reservations[reservation]
-            if row.closed_at is None and row.seen_at < stamp(self.at - IDLE):
+            if row.closed_at is None and not earliest <= row.seen_at <= latest:
                 reserving.close(book, book.reservation(row.id), book.job(JobRef(row.budget, row.uid)), self.at, "no sign of life")
                 lapsed += 1
         book.seen = stamp(self.at)
         return Swept(lapsed, doubted)
+
+    def _within(self, span: timedelta) -> Span:
+        """A sign of life from the future is of a clock that was set back since: it would otherwise count until that time comes."""
+        return stamp(self.at - span), stamp(self.at + span)
 
     def afterwards(self) -> None:
         """The next sweep does it."""
