@@ -34,6 +34,9 @@ class FakeGateway:
 
     async def reserve(self, namespace: str, job: str, uid: str, need: ReservationRequest) -> Reservation | Silence:
         def reserved() -> Reservation:
+            live = self.cluster.objects.get(("DistillationJob", namespace, job), {})
+            if not live.get("status", {}).get("budgetClaimed"):
+                return Reservation(state="Refused", reason=reasons.WAITING_FOR_BUDGET, message="the job's status notes no claim")
             if not self.grants():
                 return Reservation(state="Refused", reason=reasons.BUDGET_EXHAUSTED, message="daily is used up", usage=self.usage)
             meta = {"namespace": namespace, "name": uid, "uid": f"reservation-{uid}"}

@@ -16,7 +16,13 @@ from distillery.cluster import ClusterError
 
 READS = ("get_job", "children", "get_child")
 #: Paths on which nobody asks for a running Job to be deleted.
-WITHOUT_DELETION = ["golden", "exports", "reused stages", "store unavailable twice", "result lost", "user's mistake", "queued"]
+WITHOUT_DELETION = ["golden", "exports", "reused stages", "store unavailable twice", "result lost", "user's mistake", "queued", "endpoint"]
+
+
+SLEEPING = [
+    "golden", "exports", "store unavailable twice", "suspended and resumed", "cancelled", "deadline", "endpoint", "endpoint, cancelled",
+    "endpoint, out of budget midway",
+]  # fmt: skip
 
 
 # Not 'job vanished': a Job that someone else deletes between an old read and its create is created again, under its name. Reads of a real
@@ -77,7 +83,7 @@ def advance(coroutine: Coroutine[Any, Any, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("path", ["golden", "exports", "store unavailable twice", "suspended and resumed", "cancelled", "deadline"])
+@pytest.mark.parametrize("path", SLEEPING)
 async def test_a_leader_that_wakes_after_another_has_finished_does_no_harm(path: str) -> None:
     make = PATHS[path]
     passes = await history(make())

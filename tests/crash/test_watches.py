@@ -67,7 +67,7 @@ class Watching:
         self.queued = True
 
 
-@pytest.mark.parametrize("path", ["golden", "exports", "suspended and resumed", "job vanished"])
+@pytest.mark.parametrize("path", ["golden", "exports", "suspended and resumed", "job vanished", "endpoint", "endpoint, budget missing"])
 async def test_any_watch_event_may_be_lost(path: str) -> None:
     make: Callable[[], World] = PATHS[path]
     whole = Watching(make())
@@ -95,8 +95,9 @@ async def test_what_does_not_move_causes_no_write(path: str) -> None:
             assert before == world.cluster.objects
 
 
-async def test_a_stage_costs_few_passes_and_writes() -> None:
-    watching = Watching(World())
+@pytest.mark.parametrize("path", ["golden", "endpoint"])
+async def test_a_stage_costs_few_passes_and_writes(path: str) -> None:
+    watching = Watching(PATHS[path]())
     await watching.run()
     stages = len(watching.world.status["stages"])
     calls = watching.world.cluster.calls

@@ -99,7 +99,7 @@ class DistillationJobSpec(Model):
         },
     )
     active_deadline_seconds: int | None = Field(
-        None, ge=1, le=31536000, description="Most seconds of work; time spent suspended or waiting for quota does not count."
+        None, ge=1, le=31536000, description="Most seconds of work; time spent suspended or waiting for quota or budget does not count."
     )
     backoff_limit: int = Field(2, ge=0, le=100, description="Failures of one stage that are retried. Preemption and eviction do not count.")
     ttl_seconds_after_finished: int | None = Field(

@@ -100,11 +100,11 @@ class DistillationJobStatus(Model):
     """Written by the operator only. Branch on conditions; `phase` is for reading."""
 
     observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at.")
-    phase: Word | None = Field(None, description="For display only: Pending, Running the named stage, Suspended, Succeeded, Failed.")
+    phase: Word | None = Field(None, description="For display only: Pending, the stage that runs, why it waits for a budget, Suspended, Succeeded, Failed.")
     start_time: Time | None = Field(None, description="When the first stage was created.")
     completion_time: Time | None = Field(None, description="When the job ended.")
     active_seconds: int = Field(
-        0, description="Work so far, without time suspended or waiting for quota; compared with activeDeadlineSeconds."
+        0, description="Work so far, without time suspended or waiting for quota or budget; compared with activeDeadlineSeconds."
     )
     active_since: Time | None = Field(None, description="Since when time is counted; absent while it is not.")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(

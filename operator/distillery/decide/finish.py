@@ -37,7 +37,7 @@ def after_end(situation: Situation) -> Decision:
     left = seconds_to_live(job, situation)
     if left is not None and left <= 0:
         return Decision(status, delete=(*sweep(situation), Deletion("DistillationJob", job.name, job.uid)))
-    asks = budget.SILENT_SECONDS if status.budget_claimed else None
+    asks = budget.REFUSED_SECONDS if status.budget_claimed else None
     return Decision(status, delete=sweep(situation), requeue_after=min((wait for wait in (left, asks) if wait is not None), default=None))
 
 

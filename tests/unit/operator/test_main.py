@@ -3,16 +3,18 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from distillery.__main__ import options, settings_of
+from distillery.__main__ import options, settings_of, terms_of
 from distillery.gateway.__main__ import options as gateway_options
 from distillery.health import add_endpoints, serving
 from distillery.logs import JsonFormatter
 from distillery.metrics import Metrics
+from distillery.terms import BadCatalogue
 
 
 def test_flags_become_settings() -> None:
@@ -34,6 +36,22 @@ def test_bad_flags_end_with_code_2_and_the_flag(flags: list[str], words: str, ca
         options(flags)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_ones_own_terms_come_before_those_of_the_chart(tmp_path: Path) -> None:
+    entry = {"kind": "service", "title": "t", "provider": "p", "retrieved": "2026-01-01", "reviewBy": "2027-01-01"}
+    for name, ids in (("chart", ["a", "b"]), ("own", ["b", "c"])):
+        entries = [{**entry, "id": found, "clause": name, "rules": [{"effect": "permit", "message": "m"}]} for found in ids]
+        (tmp_path / name).write_text(json.dumps({"version": name, "entries": entries}))
+    given = options(["--trainer-image=t", f"--terms={tmp_path}/chart", f"--terms-override={tmp_path}/own"])
+    assert [(found.id, found.clause) for found in terms_of(given).entries] == [("b", "own"), ("c", "own"), ("a", "chart")]
+    assert terms_of(options(["--trainer-image=t"])).entries == []
+
+
+def test_a_catalogue_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "terms").write_text("entries: {}")
+    with pytest.raises(BadCatalogue, match=f"{tmp_path}/terms: version: "):
+        terms_of(options(["--trainer-image=t", f"--terms={tmp_path}/terms"]))
 
 
 def test_the_gateway_wants_namespace_and_name(capsys: pytest.CaptureFixture[str]) -> None:
