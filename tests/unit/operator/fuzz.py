@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from tests.crash.specs import BUDGET
+
 from distillery.allowance import Allowance
+from distillery.api.budget import TeacherBudgetSpec
 from distillery.api.job import DistillationJobSpec
 from distillery.api.schema import schema_of
 from distillery.api.usage import Reservation
@@ -42,7 +45,7 @@ _WORDS = [
     "\x00",
     "{x}",
 ]
-_SCHEMA = schema_of(DistillationJobSpec)
+_SCHEMA, _BUDGET_SCHEMA = schema_of(DistillationJobSpec), schema_of(TeacherBudgetSpec)
 _ENDPOINT: Body = {
     "teacher": {"endpoint": {"teacher": "gpt-x"}},
     "budgetRef": {"name": "team"},
@@ -64,6 +67,15 @@ def spec(chance: Random) -> Body:
     for name in chance.sample(sorted(_SCHEMA["properties"]), chance.randint(1, 3)):
         found[name] = _value(_SCHEMA["properties"][name], name, chance)
     return found
+
+
+def budget(chance: Random) -> Body:
+    """The spec of a TeacherBudget. Half of them are good ones with a few fields of a teacher at random."""
+    if chance.random() < 0.5:
+        return _value(_BUDGET_SCHEMA, "", chance) or {}
+    schema = _BUDGET_SCHEMA["properties"]["teachers"]["items"]["properties"]
+    teacher = BUDGET["teachers"][0] | {name: _value(schema[name], name, chance) for name in chance.sample(sorted(schema), 2)}
+    return BUDGET | {"teachers": [teacher | {"name": "gpt-x"}]}
 
 
 def money(chance: Random) -> Reservation | Silence | None:

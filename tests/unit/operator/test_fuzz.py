@@ -7,8 +7,16 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from tests.crash.specs import ENDPOINT, TERMS
+from tests.loopback import CATALOGUE
 from tests.unit.operator import fuzz
-from tests.unit.operator.objects import SETTINGS, Story, ended
+from tests.unit.operator.objects import NOW, SETTINGS, Story, ended
+
+from distillery.allowance import allowance_of
+from distillery.api.job import DistillationJobSpec
+from distillery.decide.teacher_budget import decide_budget, problem
+from distillery.observe import Silence, budget_from
+from distillery.terms import parse_catalogue
 
 FEW, MANY = 400, 10_000
 
@@ -40,6 +48,24 @@ def lead(seed: int) -> bool:
 
 def test_no_spec_raises() -> None:
     valid = sum(lead(seed) for seed in range(FEW))
+    assert FEW / 20 < valid < FEW * 19 / 20
+
+
+def test_no_budget_raises() -> None:
+    """Whatever it says, a job is told what is wrong with it, or what its terms are."""
+    job, valid = DistillationJobSpec.model_validate(ENDPOINT), 0
+    catalogues = [TERMS, parse_catalogue(CATALOGUE.read_text())]
+    for seed in range(FEW):
+        chance = Random(seed)
+        spec = fuzz.budget(chance)
+        meta = {"name": "team", "namespace": "nlp", "uid": "u", "resourceVersion": "1"}
+        seen = budget_from({"metadata": meta, "spec": spec})
+        wrong = problem(seen)
+        decide_budget(seen, wrong or Silence("gone"), NOW)
+        found = allowance_of("nlp", job, {"spec": spec}, chance.choice(catalogues), NOW.date())
+        assert found is not None
+        assert (found.lack is not None and found.lack.reason == "InvalidSpec") == (wrong is not None)
+        valid += wrong is None
     assert FEW / 20 < valid < FEW * 19 / 20
 
 
