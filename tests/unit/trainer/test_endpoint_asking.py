@@ -246,3 +246,17 @@ def test_many_are_asked_at_once_and_no_more_than_the_teacher_takes(tmp_path: Pat
         assert execute(tmp_path, gateway, "traces", spec(tmp_path, rows=rows))[0] == 0
     assert gateway.most_in_flight == 9
     assert COST * 304 == 456_000_000
+
+
+def test_a_budget_is_used_up_to_its_last_whole_request(tmp_path: Path) -> None:
+    """What is refused while others hold their worst case is asked again once they have given it back."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        # money for 11 answers, and for one worst case at a time
+        return (429, "budget_exhausted", {}) if len(gateway.bought) >= 11 or gateway.in_flight > 1 else told(body, attempt)
+
+    gateway = FakeGateway(script, delay=0.02)
+    with serving(gateway):
+        ended, place = execute(tmp_path, gateway, "traces", spec(tmp_path))
+    assert (ended, place.result().reason) == (OUT_OF_BUDGET, "BudgetExhausted")
+    assert len(gateway.bought) == 11

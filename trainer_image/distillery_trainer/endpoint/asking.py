@@ -63,6 +63,7 @@ class Asking:
         self._done: asyncio.Queue[_Task] = asyncio.Queue()
         self._doubts: Counter[int] = Counter()
         self._end: StageError | Stopped | None = None
+        self._short = False
         self._why = ""
 
     async def run(self, asks: Iterable[Ask]) -> None:
@@ -90,7 +91,7 @@ class Asking:
     def _start(self, now: float) -> None:
         if now < self._pace.not_before:
             return
-        while self._waiting and len(self._running) < self._pace.width:
+        while self._waiting and len(self._running) < (1 if self._short else self._pace.width):
             ask = self._waiting.popleft()
             task = asyncio.ensure_future(self._reply(ask))
             task.add_done_callback(self._done.put_nowait)
@@ -131,9 +132,13 @@ class Asking:
             self._pace.answered(sent)
             self._listener.failed(ask, refusal.message)
         except Closed as closed:
-            self._end = self._end or closed.error
             self._waiting.appendleft(ask)
+            if closed.error.reason != reasons.BUDGET_EXHAUSTED or (self._short and not self._running):
+                self._end = self._end or closed.error
+            # each request under way holds its worst case and will give most of it back: the budget is used up when one alone is refused
+            self._short = True
         else:
+            self._short = self._short and bool(self._running)
             self._pace.answered(sent)
             self._listener.answered(ask, reply)
 
