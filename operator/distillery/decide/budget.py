@@ -22,6 +22,12 @@ from .situation import SATISFIED, Draft, Situation, is_open, is_over
 
 #: Metrics of preflight that a reservation is sized by.
 REQUESTS, LONGEST_PROMPT = "requests", "longestPromptBytes"
+#: What the platform team has to put right, and a preflight pod may be the first to hear.
+_REFUSALS = (
+    reasons.BUDGET_MISSING, reasons.TEACHER_UNKNOWN, reasons.PRICE_UNKNOWN, reasons.CREDENTIAL_MISSING, reasons.CREDENTIAL_FORBIDDEN,
+    reasons.BASE_URL_FORBIDDEN, reasons.SCOPE_FORBIDDEN, reasons.TERMS_FORBID_USE, reasons.TERMS_UNKNOWN, reasons.APPROVAL_NEEDED,
+    reasons.APPROVAL_EXPIRED, reasons.LEDGER_READ_ONLY,
+)  # fmt: skip
 #: Until a gateway that was silent, or refused, is asked again.
 SILENT_SECONDS, REFUSED_SECONDS = 10.0, 30.0
 
@@ -92,7 +98,7 @@ def may_buy(situation: Situation) -> bool:
 
 def waits(situation: Situation, draft: Draft) -> bool:
     """Whether the job stands still for want of a budget: such time is no time of work."""
-    if blocked(situation, draft) is not None:
+    if blocked(situation, draft) is not None or _preflight_refused(draft.status) is not None:
         return not any(run.live for run in situation.observed.runs.values())
     return wants(situation, draft) and not may_buy(situation) and not any(run.live for run in situation.observed.of(TRACES))
 
@@ -101,7 +107,7 @@ def phase(situation: Situation, draft: Draft) -> str | None:
     """The reason for which the job stands still, where that is the budget or its terms."""
     if not waits(situation, draft):
         return None
-    why = blocked(situation, draft) or _refusal(situation)
+    why = blocked(situation, draft) or _preflight_refused(draft.status) or _refusal(situation)
     return why.reason if why else None
 
 
@@ -168,6 +174,8 @@ def verdict(situation: Situation, draft: Draft) -> Verdict | None:
         return found
     if draft.verdict is not None or draft.suspension != "none":
         return None if status.budget_claimed else _released(status)
+    if (refused := _preflight_refused(status)) is not None:
+        return refused
     if not _needs(plan, status, situation.observed.allowance):
         return Verdict("Unknown", reasons.WAITING_FOR_PREFLIGHT, "preflight counts what there is to buy")
     going = any(run.live for run in situation.observed.of(TRACES))
@@ -192,6 +200,14 @@ def _needs(plan: Plan, status: DistillationJobStatus, allowance: Allowance | Non
 def _traces(status: DistillationJobStatus) -> StageStatus | None:
     """The traces stage while it is not done."""
     return next((stage for stage in status.stages if stage.name == TRACES and stage.state not in (*SATISFIED, "Failed")), None)
+
+
+def _preflight_refused(status: DistillationJobStatus) -> Verdict | None:
+    """What the gateway said to a preflight pod that asked who the teacher is, until the next one asks."""
+    preflight = next((stage for stage in status.stages if stage.name == PREFLIGHT), None)
+    if preflight is None or preflight.state != "Waiting" or preflight.job_name is not None or preflight.reason not in _REFUSALS:
+        return None
+    return Verdict("False", preflight.reason, preflight.message or "")
 
 
 def _refusal(situation: Situation) -> Verdict | None:
@@ -219,9 +235,11 @@ def _bought(status: DistillationJobStatus) -> Verdict | None:
 
 
 def _released(status: DistillationJobStatus) -> Verdict:
+    if status.teacher_usage is None:
+        return Verdict("Unknown", reasons.NOTHING_TO_BUY, "nothing was bought")
     done = any(stage.name == TRACES and stage.state in SATISFIED for stage in status.stages)
-    paid = status.teacher_usage.cost if status.teacher_usage else "0.00"
-    return Verdict("True" if done else "False", reasons.RELEASED, f"{paid} USD was paid; what else was set aside is given back")
+    words = f"{status.teacher_usage.cost} USD was paid; what else was set aside is given back"
+    return Verdict("True" if done else "False", reasons.RELEASED, words)
 
 
 def _given_back(situation: Situation) -> bool:

@@ -162,6 +162,8 @@ def test_preflight_that_may_not_ask_waits_longer_each_time() -> None:
     for run, seconds in ((1, 10), (2, 20), (3, 40)):
         story.fail("preflight", 76, says(reason="CredentialMissing", message="create the Secret"))
         assert (story.stage("preflight").state, story.stage("preflight").reason) == ("Waiting", "CredentialMissing")
+        assert story.condition("BudgetReserved") == ("False", "CredentialMissing", "create the Secret")
+        assert story.job.status.phase == "CredentialMissing"
         story.wait(seconds - 1)
         assert story.settle().create == ()
         story.wait(1)
@@ -231,6 +233,12 @@ def test_a_suspended_job_gives_back_when_its_last_pod_is_gone_and_claims_anew() 
     story.edit(suspend=False)
     story.settle()
     assert (story.claims[-1], story.stage("traces").state, story.stage("traces").runs) == ("reserve", "Running", 2)
+
+
+def test_a_job_that_is_suspended_from_the_start_is_not_refused_anything() -> None:
+    story = Purchase(ENDPOINT_SPEC | {"suspend": True})
+    story.settle()
+    assert reserved(story) == ("Unknown", "NothingToBuy")
 
 
 def test_traces_that_are_there_already_cost_nothing() -> None:
