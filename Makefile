@@ -18,8 +18,9 @@ PYTEST := $(VENV)/bin/python -m pytest
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: venv cluster-up images install  ## a cluster, the chart, one job: from a teacher to exported students, with progress and a table
+demo: venv cluster-up images install  ## a cluster, the chart, two acts: open weights teach a student; then an API does, within a budget
 	@examples/arithmetic/demo
+	@examples/endpoint/demo
 
 test: venv  ## everything: lint, unit tests, then a kind cluster with the chart and the tests that need it
 	@$(MAKE) test-fast
