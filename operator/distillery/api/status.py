@@ -100,7 +100,9 @@ class DistillationJobStatus(Model):
     """Written by the operator only. Branch on conditions; `phase` is for reading."""
 
     observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at.")
-    phase: Word | None = Field(None, description="For display only: Pending, the stage that runs, why it waits for a budget, Suspended, Succeeded, Failed.")
+    phase: Word | None = Field(
+        None, description="For display only: Pending, the stage that runs, why it waits for a budget, Suspended, Succeeded, Failed."
+    )
     start_time: Time | None = Field(None, description="When the first stage was created.")
     completion_time: Time | None = Field(None, description="When the job ended.")
     active_seconds: int = Field(
