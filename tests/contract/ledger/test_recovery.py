@@ -68,13 +68,13 @@ async def test_an_answer_that_is_lost_is_bought_again(ledger: Ledger) -> None:
     for body in (b"lost", b"bought again"):
         hold = wallet.hold(1)
         await ledger.hold(hold)
-        await ledger.settle(hold.id, 1, 0, 0, NOON, answer("k", body))
-        found = await ledger.answer("k")
+        await ledger.settle(hold.id, 1, 0, 0, NOON, answer("key", body))
+        found = await ledger.answer("key")
         assert found is not None
         assert found.body == body
         for _ in range(2):
-            await ledger.forget("k", NOON, "not in the object store")
-        assert await ledger.answer("k") is None
+            await ledger.forget("key", NOON, "not in the object store")
+        assert await ledger.answer("key") is None
 
 
 async def test_on_sqlite_the_newest_gateway_fences_the_others(url: str, opened: Open) -> None:

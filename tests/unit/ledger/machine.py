@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -17,6 +18,7 @@ from distillery.gateway.ledger import Account, Hold, HoldResolved, Need, Refusal
 from distillery.gateway.ledger.operation import Operation
 from distillery.gateway.ledger.resolving import Doubt, Release, Settle
 from distillery.gateway.ledger.spending import GiveBack, Place, Reserve
+from distillery.gateway.ledger.statements import Cursor
 from distillery.gateway.ledger.upkeep import Sweep
 from distillery.gateway.ledger.windows import not_before
 
@@ -26,7 +28,7 @@ LIMITS = st.integers(50, 600)
 JOBS = st.sampled_from(["job-1", "job-2", "job-3"])
 WINDOWS = st.sampled_from(["perJob", "daily", "monthly", "total"])
 #: Where the process dies: at the n-th statement of the transaction, just before its commit, or after it and before the reply.
-DEATHS = st.sampled_from([None] * 24 + ["commit", "reply", *range(1, 13)])
+DEATHS = st.sampled_from([None] * 32 + ["commit", "reply", *range(1, 20)])
 
 
 class Killed(Exception):
@@ -203,20 +205,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def _deadly(self, death: int | str | None) -> Iterator[None]:
         left = [death if isinstance(death, int) else 0]
 
-        def statement(*_arguments: object) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
+        def counted(statement: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*arguments: Any) -> Any:
+                left[0] -= 1
+                if left[0] == 0:
+                    raise Killed
+                return statement(*arguments)
+
+            return run
 
         def commit(_connection: object) -> None:
-            raise Killed
+            if death == "commit":
+                raise Killed
 
-        name, action = ("commit", commit) if death == "commit" else ("before_cursor_execute", statement)
-        event.listen(self.engine, name, action)
-        try:
-            yield
-        finally:
-            event.remove(self.engine, name, action)
+        event.listen(self.engine, "commit", commit)
+        with patch.object(Cursor, "rows", counted(Cursor.rows)), patch.object(Cursor, "change", counted(Cursor.change)):
+            try:
+                yield
+            finally:
+                event.remove(self.engine, "commit", commit)
 
     def _learn(self, holds: list[Hold]) -> None:
         """After a death, which holds are there: nobody was told of them, so each may be."""

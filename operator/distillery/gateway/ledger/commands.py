@@ -18,7 +18,7 @@ from distillery.api.money import NANO
 
 from . import database, reading, verify
 from .backup import backup, restore
-from .committing import Committer
+from .committing import Committer, Outage
 from .contract import LedgerError
 from .operation import Operation
 from .upkeep import Accept, Acknowledge, Adjust, SetClock
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         return command(given)
-    except (LedgerError, DBAPIError, OSError, ValueError) as error:
+    except (LedgerError, DBAPIError, Outage, OSError, ValueError) as error:
         sys.stderr.write(f"distillery-gateway ledger: {error}\n")
         return 1
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Connection, Engine, insert, update
+from sqlalchemy.exc import DBAPIError
 
 from . import database, loading, saving, schema
 from .contract import Fenced, LedgerError, ReadOnly
 from .migrations import migrate
 from .operation import Operation, Wanted
 from .rows import stamp
+from .statements import Cursor
 from .upkeep import Accept, Sweep
+
+
+class Outage(Exception):
+    """The database did not take a transaction, for no fault of the transaction. It may have been committed all the same."""
 
 
 class Committer:
@@ -25,24 +31,41 @@ class Committer:
         """As the last transaction saw it."""
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
-        """What each returned, or the LedgerError that it raised. Raises Fenced, or the database's error: then nothing is committed."""
-        wanted = Wanted()
+        """What each returned, or the LedgerError that it raised.
+
+        Raises Fenced, Outage, or for a value that the database refuses ValueError: then nothing is known to be committed.
+        """
+        driver = self._engine.dialect.loaded_dbapi
+        try:
+            with self._engine.begin() as connection:
+                try:
+                    return self._committed(connection, operations)
+                except driver.Error:
+                    connection.invalidate()
+                    raise
+        except (DBAPIError, driver.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(cause, (driver.IntegrityError, driver.DataError, driver.ProgrammingError)):
+                raise ValueError(str(cause)) from error
+            raise Outage(str(cause)) from error
+
+    def _committed(self, connection: Connection, operations: Sequence[Operation]) -> list[object]:
+        wanted, cursor = Wanted(), Cursor(connection)
         for operation in operations:
             operation.wants(wanted)
-        with self._engine.begin() as connection:
-            head = loading.head(connection)
-            if self._exclusive and self._writer and head.epoch != self._writer:
-                raise Fenced(f"gateway {head.epoch} has opened this ledger after gateway {self._writer}: end this process")
-            book = loading.load(connection, head, self._writer, wanted, exclusive=self._exclusive)
-            outcomes: list[object] = []
-            for operation in operations:
-                try:
-                    if head.read_only is not None and not isinstance(operation, Accept):
-                        raise ReadOnly(head.read_only)
-                    outcomes.append(operation.apply(book))
-                except LedgerError as error:
-                    outcomes.append(error)
-            saving.save(connection, book)
+        head = loading.head(cursor)
+        if self._exclusive and self._writer and head.epoch != self._writer:
+            raise Fenced(f"gateway {head.epoch} has opened this ledger after gateway {self._writer}: end this process")
+        book = loading.load(cursor, head, self._writer, wanted, exclusive=self._exclusive)
+        outcomes: list[object] = []
+        for operation in operations:
+            try:
+                if head.read_only is not None and not isinstance(operation, Accept):
+                    raise ReadOnly(head.read_only)
+                outcomes.append(operation.apply(book))
+            except LedgerError as error:
+                outcomes.append(error)
+        saving.save(cursor, book)
         self.read_only = head.read_only
         return outcomes
 
@@ -51,7 +74,7 @@ def opened(engine: Engine, at: datetime) -> Committer:
     """Migrate, become the newest writer (on SQLite the older one is fenced by it) and put in doubt what dead ones left."""
     with engine.begin() as connection:
         migrate(connection, at)
-        epoch = loading.head(connection).epoch + 1
+        epoch = loading.head(Cursor(connection)).epoch + 1
         connection.execute(update(schema.head).values(epoch=epoch))
         connection.execute(insert(schema.writers), {"id": epoch, "opened_at": stamp(at), "seen_at": stamp(at)})
     committer = Committer(engine, epoch)

@@ -52,8 +52,8 @@ class Ledger:
         engines = database.connect(url), database.connect(url, reading=True)
         try:
             return cls(await asyncio.to_thread(committing.opened, engines[0], at), engines)
-        except DBAPIError as error:
-            raise Unavailable(f"the ledger's database does not answer: {error.orig}") from error
+        except (DBAPIError, committing.Outage) as error:
+            raise Unavailable(f"the ledger's database does not answer: {getattr(error, 'orig', error)}") from error
 
     async def close(self) -> None:
         """Commit what is queued and close. Holds without an outcome are in doubt when the ledger is opened next."""

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
-
-from .committing import Committer
+from .committing import Committer, Outage
 from .contract import Fenced, LedgerError, Unavailable
 from .operation import Operation
 
@@ -22,8 +20,6 @@ log = logging.getLogger("distillery")
 LARGEST_BATCH = 512
 #: Seconds before each further try of a transaction that the database did not take.
 RETRIES = (0.05, 0.2, 1.0, 2.0)
-#: Errors of the statement, not of the database: another try would meet them again.
-_MISTAKES = (IntegrityError, DataError, ProgrammingError)
 Told = tuple["asyncio.Future[Any]", object]
 
 
@@ -99,13 +95,13 @@ class Writer:
             self.fenced = error
             log.error("ledger fenced", extra={"reason": str(error)})
             return [error] * len(operations)
-        except (*_MISTAKES, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except Outage as error:
+            self._afterwards = late + [then for operation in operations if (then := operation.afterwards()) is not None]
+            log.error("ledger unavailable", extra={"reason": str(error), "operations": len(operations)})
+            return [Unavailable(f"the ledger's database does not answer: {error}")] * len(operations)
+        except Exception as error:
             log.exception("ledger operation failed", extra={"operations": len(operations) + len(late)})
             return self._alone(operations, error)
-        except DBAPIError as error:
-            self._afterwards = late + [then for operation in operations if (then := operation.afterwards()) is not None]
-            log.error("ledger unavailable", extra={"reason": str(error.orig), "operations": len(operations)})
-            return [Unavailable(f"the ledger's database does not answer: {error.orig}")] * len(operations)
         self._afterwards = []
         return outcomes[len(late) :]
 
@@ -121,10 +117,8 @@ class Writer:
         for pause in RETRIES:
             try:
                 return self._committer.commit(operations)
-            except _MISTAKES:
-                raise
-            except DBAPIError as error:
-                log.warning("ledger transaction failed", extra={"reason": str(error.orig)})
+            except Outage as error:
+                log.warning("ledger transaction failed", extra={"reason": str(error)})
                 self._closing.wait(pause)
         return self._committer.commit(operations)
 
