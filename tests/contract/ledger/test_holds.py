@@ -1,12 +1,12 @@
 """What is granted, refused, paid and kept, on both databases."""
 
 import asyncio
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 from tests.unit.ledger.wallet import NOON, Wallet
 
-from distillery.gateway.ledger import Hold, HoldResolved, JobUsage, Ledger, Need, Refusal, Settled
+from distillery.gateway.ledger import Hold, HoldResolved, JobUsage, Ledger, LedgerError, Need, Refusal, Settled
 from distillery.gateway.ledger.contract import WindowName
 
 
@@ -137,6 +137,11 @@ async def test_what_is_no_amount_is_not_booked(ledger: Ledger, amount: int) -> N
     with pytest.raises(ValueError, match="is no amount"):
         await ledger.settle(hold.id, amount, 0, 0, NOON, None)
     assert await balances(ledger, wallet) == {"held": 10}
+
+
+async def test_a_request_needs_accounts(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="a request without accounts has no limits"):
+        await ledger.hold(replace(Wallet().hold(1), accounts=()))
 
 
 async def test_usage_of_a_job(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from .chain import Entry, link
-from .contract import Account, HoldResolved, JobRef
+from .contract import Account, HoldResolved, JobRef, LedgerError
 from .rows import AccountRow, AnswerRow, HeadRow, HoldRow, JobRow, Move, ReservationRow, stamp
 from .windows import day_of, not_before
 
@@ -63,6 +63,8 @@ class Book:
 
     def current(self, accounts: tuple[Account, ...], at: datetime) -> tuple[int, ...]:
         """Ids of the accounts, opened where new and with their limits of now. A clock that was set back opens no closed window."""
+        if not accounts:
+            raise LedgerError("a request without accounts has no limits: give those of `accounts_of`")
         self.head.clock = max(self.head.clock, day_of(at))
         return tuple(self._account(not_before(account, self.head.clock), at) for account in accounts)
 

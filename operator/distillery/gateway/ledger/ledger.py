@@ -53,6 +53,8 @@ class Ledger:
         try:
             return cls(await asyncio.to_thread(committing.opened, engines[0], at), engines)
         except (DBAPIError, committing.Outage) as error:
+            for engine in engines:
+                engine.dispose()
             raise Unavailable(f"the ledger's database does not answer: {getattr(error, 'orig', error)}") from error
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE jobs (budget TEXT NOT NULL, uid TEXT NOT NULL, reservation BIGINT, requests BIGINT NOT NULL, hits BIGINT NOT NULL,"
         " tokens_in BIGINT NOT NULL, tokens_out BIGINT NOT NULL, settled BIGINT NOT NULL, held BIGINT NOT NULL CHECK (held >= 0),"
         " in_doubt BIGINT NOT NULL CHECK (in_doubt >= 0), overrun BIGINT NOT NULL, saved BIGINT NOT NULL, answers BIGINT NOT NULL,"
-        " total BIGINT NOT NULL, squares DOUBLE PRECISION NOT NULL, PRIMARY KEY (budget, uid))",
+        " total BIGINT NOT NULL, squares DOUBLE PRECISION NOT NULL, PRIMARY KEY (uid, budget))",
         "CREATE TABLE reservations (id BIGINT PRIMARY KEY, budget TEXT NOT NULL, uid TEXT NOT NULL, accounts TEXT NOT NULL,"
         " opened_at TEXT NOT NULL, seen_at TEXT NOT NULL, closed_at TEXT, amount BIGINT NOT NULL CHECK (amount >= 0),"
         " tokens BIGINT NOT NULL CHECK (tokens >= 0), smallest BIGINT NOT NULL, smallest_tokens BIGINT NOT NULL,"

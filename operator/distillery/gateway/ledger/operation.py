@@ -1,7 +1,7 @@
 """What can be asked of the ledger: each operation says which rows it reads, and changes them in memory.
 
 An operation that raises leaves the book in order (a refusal may have given back a reservation), so the others of its batch go on.
-Applied twice, as after a commit whose outcome was unknown, each has the effect of once.
+Applied twice, as after a commit whose outcome was unknown, each that moves money has the effect of once.
 """
 
 from __future__ import annotations

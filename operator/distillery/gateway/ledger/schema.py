@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Double, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text
 
 metadata = MetaData()
 
@@ -25,10 +25,10 @@ accounts = Table(
     *_whole("bound", "settled", "held", "reserved", "in_doubt", "overrun", "parent"),
 )  # fmt: skip
 jobs = Table(
-    "jobs", metadata, Column("budget", Text, primary_key=True), Column("uid", Text, primary_key=True),
+    "jobs", metadata, *_text("budget", "uid"),
     *_whole("reservation", "requests", "hits", "tokens_in", "tokens_out", "settled", "held", "in_doubt", "overrun", "saved", "answers",
             "total"),
-    Column("squares", Double),
+    Column("squares", Double), PrimaryKeyConstraint("uid", "budget"),
 )  # fmt: skip
 reservations = Table(
     "reservations", metadata, Column("id", BigInteger, primary_key=True),
