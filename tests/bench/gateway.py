@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,13 @@ def told_port(process: subprocess.Popen[bytes]) -> int:
     """The port that it prints first."""
     assert process.stdout is not None
     return int(process.stdout.readline())
+
+
+def free_port() -> int:
+    """One that nobody listens on; LiteLLM wants to be told its port."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
 
 
 def litellm_config(teacher: int) -> str:
@@ -169,14 +177,14 @@ async def compare(seconds: float) -> list[Measured]:
         ceiling = await ask(Target(teacher, "/d0/v1/chat/completions", KEY, "mock"), WIDE, seconds)
         print(f"teacher alone: p50 {direct.at(0.5):.2f} ms, p99 {direct.at(0.99):.2f} ms; {ceiling.rate:.0f} requests/s", flush=True)
         print(f"fsync of the ledger's disk: p50 {fsync(folder):.2f} ms; a request that is bought waits for two", flush=True)
-        memory, port = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))), 0
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
         for name, place in (("distillery", folder), ("ledger in memory", memory)):
             served = [sys.executable, "-m", "tests.bench.our_gateway", str(teacher), f"sqlite:///{place / 'ledger.db'}", f"{LIMIT:.2f}"]
             with running(served, folder / "ours.log") as process:
                 port = told_port(process)
                 found.append(await measure(name, port, process.pid, teacher, direct, seconds, by_model=False))
         (folder / "litellm.yaml").write_text(litellm_config(teacher))
-        port, log = port + 1, folder / "litellm.log"
+        port, log = free_port(), folder / "litellm.log"
         options = ["--config", folder / "litellm.yaml", "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
         # its cost map comes with it; otherwise it is fetched at every start
         quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
