@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Literal
 
 from distillery.api.budget import BudgetTeacher
+from distillery.prices.bound import most_tokens, template_tokens
 
 from .errors import MODEL_NOT_FOUND, Refused, invalid
 from .parameters import CHAT, TEXT, boolean, integer, message_texts
 
 Route = Literal["chat/completions", "completions"]
 ROUTES: Final[tuple[Route, ...]] = ("chat/completions", "completions")
-#: Tokens that a chat template may add by itself: a default system prompt, dates, markers of roles (the longest known, of gpt-oss, is 90).
-TEMPLATE_TOKENS: Final = 160
-#: Tokens around each message.
-MESSAGE_TOKENS: Final = 16
 _BOUNDS: Final = ("max_completion_tokens", "max_tokens")
 _OWN: Final = frozenset(("model", "messages", "prompt", "stream", "stream_options", *_BOUNDS))
 
@@ -49,11 +44,6 @@ class Question:
         """sha256 of all that decides the answer; `scope` is who may be given it again."""
         identity = [base_url, credential, scope, self.route, self.sample, self.body]
         return sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def template_tokens(messages: int) -> int:
-    """What a chat template may add to the texts of so many messages."""
-    return TEMPLATE_TOKENS + MESSAGE_TOKENS * messages
 
 
 def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str | None) -> Question:
@@ -88,7 +78,7 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
         usage_chunk=usage_chunk,
         n=n,
         sample=_sample(sample),
-        input_tokens=_most_tokens(texts) + template_tokens(messages),
+        input_tokens=most_tokens(_sendable(texts)) + template_tokens(messages),
         output_tokens=output,
     )
 
@@ -146,12 +136,10 @@ def _sample(header: str | None) -> int:
     return int(header)
 
 
-def _most_tokens(texts: Iterable[str]) -> int:
-    """No tokenizer makes more tokens than there are bytes; some normalise first, and that can lengthen a text."""
-    total = 0
+def _sendable(texts: list[str]) -> list[str]:
     for text in texts:
         try:
-            total += len(text) if text.isascii() else max(len(text.encode()), len(unicodedata.normalize("NFKC", text).encode()))
+            text.encode()
         except UnicodeEncodeError:
             raise invalid(None, "a text holds half of a surrogate pair, which is no UTF-8") from None
-    return total
+    return texts

@@ -17,6 +17,7 @@ from distillery.api.money import usd
 from distillery.api.status import CostEstimate, TeacherUsage
 from distillery.api.usage import Reservation, ReservationRequest
 from distillery.prices import worst_case
+from distillery.prices.bound import template_tokens
 from distillery.timestamps import stamp
 
 from .buyer import no_ledger
@@ -25,7 +26,6 @@ from .http import only, token_of
 from .identity import Identities
 from .ledger import JobRef, JobUsage, Ledger, LedgerError, Need, Refusal, ends
 from .money import shortage
-from .question import template_tokens
 from .reports import JobId
 from .shortages import Shortages
 from .standing import Standing, Standings
