@@ -177,32 +177,26 @@ class Observed:
 
 def job_from(body: Body) -> DistillationJob:
     """A DistillationJob as read; ValidationError if its status was not written by this operator."""
-    meta = body["metadata"]
-    return DistillationJob(
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-        resource_version=meta["resourceVersion"],
-        generation=meta.get("generation", 1),
-        spec=body.get("spec") or {},
-        status=DistillationJobStatus.model_validate(body.get("status") or {}),
-        deleting="deletionTimestamp" in meta,
-    )
+    return DistillationJob(**_common(body), status=DistillationJobStatus.model_validate(body.get("status") or {}))
 
 
 def budget_from(body: Body) -> TeacherBudget:
     """A TeacherBudget as read; ValidationError if its status was not written by this operator."""
+    return TeacherBudget(**_common(body), status=TeacherBudgetStatus.model_validate(body.get("status") or {}))
+
+
+def _common(body: Body) -> dict[str, Any]:
+    """The fields that both kinds have."""
     meta = body["metadata"]
-    return TeacherBudget(
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-        resource_version=meta["resourceVersion"],
-        generation=meta.get("generation", 1),
-        spec=body.get("spec") or {},
-        status=TeacherBudgetStatus.model_validate(body.get("status") or {}),
-        deleting="deletionTimestamp" in meta,
-    )
+    return {
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "resource_version": meta["resourceVersion"],
+        "generation": meta.get("generation", 1),
+        "spec": body.get("spec") or {},
+        "deleting": "deletionTimestamp" in meta,
+    }
 
 
 def runs_from(jobs: Sequence[Body], pods: Sequence[Body]) -> tuple[dict[str, Run], int]:

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from .examples import Example
 from .pieces import Pieces
 from .scoring import Scorer, Tally
+from .shards import SHARD_BYTES, in_shards
 from .stores import Store
 
-_SHARD_BYTES = 128 << 20
 #: Tokens, padding included, of one forward pass.
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 
@@ -62,17 +62,8 @@ def _score(scorer: Scorer, batch: Sequence[Example], tally: Tally, tick: Callabl
 
 def _shards(examples: Sequence[Example], bytes_per_token: int) -> Iterator[list[Example]]:
     """Rows of like length together, so that batches hold little padding."""
-    shard: list[Example] = []
-    size = 0
-    for example in sorted(examples, key=lambda e: (e.tokens, e.row.id)):
-        bytes_needed = len(example.completion_ids) * bytes_per_token
-        if shard and size + bytes_needed > _SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(example)
-        size += bytes_needed
-    if shard:
-        yield shard
+    in_order = sorted(examples, key=lambda e: (e.tokens, e.row.id))
+    return in_shards(in_order, lambda e: len(e.completion_ids) * bytes_per_token, SHARD_BYTES)
 
 
 def _batches(shard: Sequence[Example], limit: int) -> Iterator[list[Example]]:

@@ -166,7 +166,7 @@ def test_second_run_adopts(tmp_path: Path) -> None:
 
 def test_stopped_run_goes_on_from_its_finished_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM ends with 143; the next run computes only what is missing, and the result is the same."""
-    monkeypatch.setattr(cache, "_SHARD_BYTES", 4000)
+    monkeypatch.setattr(cache, "SHARD_BYTES", 4000)
     job = place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS)
     scored: list[int] = []
     score = cache.Scorer.score

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from distillery_trainer.examples import Example
+from distillery_trainer.shards import SHARD_BYTES, in_shards
 
 from .distribution import Distribution
 
-_SHARD_BYTES = 128 << 20
 #: Pieces that are open at once: rows come from as many as there are shards, in turn.
 _OPEN = 128
 
@@ -65,14 +65,4 @@ def _width(examples: Sequence[Example], opened: Callable[[str], Any]) -> int:
 
 
 def _shards(examples: Sequence[Example], k: int) -> Iterator[list[Example]]:
-    shard: list[Example] = []
-    size = 0
-    for example in examples:
-        needed = (example.signal or {})["length"] * (8 * k + 4)
-        if shard and size + needed > _SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(example)
-        size += needed
-    if shard:
-        yield shard
+    return in_shards(examples, lambda example: (example.signal or {})["length"] * (8 * k + 4), SHARD_BYTES)
