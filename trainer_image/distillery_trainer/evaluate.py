@@ -23,10 +23,11 @@ from .batches import TrainingRow, tokenized
 from .device import pick_device, set_threads
 from .errors import StageError
 from .examples import read_lines, write_lines
+from .gates import check_gates
 from .generate import generate
 from .losses import chunk_rows
 from .manifest import Manifest
-from .metrics import TokenSums, check_gates, decimal, exact_match, label_accuracy
+from .metrics import TokenSums, decimal, exact_match, label_accuracy
 from .models import ModelFiles, count_parameters, read_model, read_tokenizer
 from .scoring import Scorer
 from .signal import Signal

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from distillery.api.data import Answer
-from distillery.api.measure import Artifact, EvaluationResult, EvaluationRow, Export, MetricValue
+from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
 
@@ -24,8 +24,9 @@ from .device import set_threads
 from .errors import Missing
 from .examples import read_lines, write_lines
 from .export.runtimes import main_file, make, open_runtime
+from .gates import judged
 from .manifest import Manifest, sha256_of
-from .metrics import check_gates, decimal, exact_match, label_accuracy
+from .metrics import decimal, exact_match, label_accuracy
 from .stage import Outcome, StageContext
 from .stores import local_files
 from .templates import Renderer, template_of
@@ -90,15 +91,6 @@ def conclude(context: StageContext, manifest: Manifest) -> StageResult:
 def export_of(context: StageContext) -> Export:
     """The export that this stage makes."""
     return next(e for e in context.job.spec.exports if f"export-{e.name}" == context.stage)
-
-
-def judged(manifest: Manifest, export: Export) -> Artifact:
-    """The artifact of a finished export stage under this job's name for it and gates."""
-    rows = [EvaluationRow(metric=name, student=decimal(value)) for name, value in manifest.metrics.items()]
-    misses = check_gates(EvaluationResult(results=rows), export.gates)
-    artifact = manifest.result.artifact or Artifact(name=export.name, format=export.format, quantization=export.quantization)
-    message = f"spec.exports[{export.name}].gates: {'; '.join(misses)}" if misses else None
-    return artifact.model_copy(update={"name": export.name, "passed": not misses, "message": message})
 
 
 def held_out(context: StageContext, model: Path) -> HeldOut:

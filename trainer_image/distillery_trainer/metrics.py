@@ -7,11 +7,12 @@ import re
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from distillery.api.data import Answer
-from distillery.api.measure import ArtifactGate, EvaluationResult, Gate
+
+if TYPE_CHECKING:  # publish reads numbers and needs no torch, whose import takes seconds
+    import torch
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -82,21 +83,6 @@ class TokenSums:
 def decimal(value: float) -> str:
     """A short decimal string for the API: four decimals, no exponent."""
     return f"{value:.4f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
-
-
-def check_gates(evaluation: EvaluationResult, gates: Sequence[Gate | ArtifactGate]) -> list[str]:
-    """One sentence for each gate that the student misses, with both numbers; a metric that was not measured is missed."""
-    values = {row.metric: row.student for row in evaluation.results}
-    misses = []
-    for gate in gates:
-        text = values.get(gate.metric)
-        if text is None:
-            misses.append(f"{gate.metric} was not measured (retention needs a teacher with a score above 0)")
-        elif gate.min is not None and not float(text) >= float(gate.min):
-            misses.append(f"{gate.metric} {text} is below min {gate.min}")
-        elif gate.max is not None and not float(text) <= float(gate.max):
-            misses.append(f"{gate.metric} {text} is above max {gate.max}")
-    return misses
 
 
 def _part(hits: Iterable[bool]) -> float:

@@ -21,7 +21,7 @@ from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stage
 from .endpoint.assembly import terms_lineage
 from .endpoint.preflight import teacher_info
 from .export.runtimes import main_file
-from .export_stage import judged
+from .gates import judged
 from .manifest import File, Manifest
 from .model_card import card
 from .stage import Outcome, StageContext

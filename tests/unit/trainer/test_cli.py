@@ -65,12 +65,20 @@ def test_run_and_plan_are_the_control_planes(monkeypatch: pytest.MonkeyPatch) ->
     assert calls == [(sys.executable, [sys.executable, "-m", "distillery.local", "run", "job.yaml", "--help"])]
 
 
-def test_help_and_the_border_import_neither_torch_nor_boto3(tmp_path: Path) -> None:
-    """A pod that only adopts is up in a second."""
-    code = (
-        "import sys; import distillery_trainer.cli, distillery_trainer.stage; print({'torch', 'boto3', 'transformers'} & set(sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("cli", {"torch", "transformers", "boto3"}),
+        ("stage", {"torch", "transformers", "boto3"}),
+        ("publish", {"torch", "transformers"}),
+        ("endpoint.traces", {"torch", "transformers"}),
+    ],
+)
+def test_what_loads_no_model_imports_no_torch(module: str, absent: set[str]) -> None:
+    """A pod that only adopts, asks or publishes is up in a second and stays small: half a GiB for each shard that asks."""
+    code = f"import sys; import distillery_trainer.{module}; print({absent} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment).stdout == "set()\n"
 
 
 def test_process_ends_with_the_stages_code(tmp_path: Path) -> None:
