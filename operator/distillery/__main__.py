@@ -30,6 +30,7 @@ from .gateway_client import Gateway, HttpGateway, NoGateway
 from .health import add_endpoints, serving
 from .lease import RENEW_DEADLINE, Lease, lead
 from .metrics import Metrics
+from .news import News
 from .queue import Queue
 from .reconcile import reconcile
 from .reconcile_budget import reconcile_budget
@@ -91,10 +92,17 @@ class Operator:
     """The work of the leader: watches feed the queue, the queue feeds the two reconciles."""
 
     def __init__(
-        self, settings: Settings, terms: Catalogue, cluster: Cluster, gateway: Gateway, metrics: Metrics, ready: Callable[[], None]
+        self,
+        settings: Settings,
+        terms: Catalogue,
+        cluster: Cluster,
+        news: News,
+        gateway: Gateway,
+        metrics: Metrics,
+        ready: Callable[[], None],
     ) -> None:
         self._settings, self._terms = settings, terms
-        self._cluster, self._gateway, self._metrics, self._ready = cluster, gateway, metrics, ready
+        self._cluster, self._news, self._gateway, self._metrics, self._ready = cluster, news, gateway, metrics, ready
 
     async def run(self) -> None:
         """Until cancelled; what ends by itself ends all, and raises."""
@@ -110,7 +118,7 @@ class Operator:
             self._metrics.leader.set(0)
 
     async def _watch(self, add: Callable[[Key | BudgetKey], None]) -> None:
-        await handlers.watch(add, self._settings.namespaces, self._ready)
+        await handlers.watch(add, self._news, self._settings.namespaces, self._ready)
         raise RuntimeError("Kopf ended by itself")
 
     async def _reconcile(self, key: Key | BudgetKey, add: Callable[[Key], None]) -> float | None:
@@ -152,7 +160,7 @@ async def _crd_is_there(server: ApiServer, stop: asyncio.Event) -> bool:
 
 async def run(given: argparse.Namespace) -> int:
     """The whole life of one replica; gives the exit code."""
-    stop, metrics, settings = asyncio.Event(), Metrics(), settings_of(given)
+    stop, metrics, news, settings = asyncio.Event(), Metrics(), News(), settings_of(given)
     try:
         terms = terms_of(given)
     except (BadCatalogue, OSError) as error:
@@ -168,7 +176,7 @@ async def run(given: argparse.Namespace) -> int:
         session = Session(await configuration(), metrics)
         stack.push_async_callback(session.close)
         lease = Lease(ApiServer(session), given.lease_namespace, given.lease_name, given.identity, _boot_clock)
-        server = ApiServer(session, settings.namespaces, lease.check)
+        server = ApiServer(session, settings.namespaces, lease.check, news.wrote)
         app = web.Application()
         add_endpoints(
             app, metrics, lambda: None if _boot_clock() - lease.contact < 3 * RENEW_DEADLINE else "no contact with the API server"
@@ -184,7 +192,7 @@ async def run(given: argparse.Namespace) -> int:
             )
             return 2
         log.info("waiting for the Lease", extra={"identity": given.identity})
-        return 0 if await lead(lease, Operator(settings, terms, server, gateway, metrics, take_signals).run, stop) else 1
+        return 0 if await lead(lease, Operator(settings, terms, server, news, gateway, metrics, take_signals).run, stop) else 1
 
 
 def main() -> None:

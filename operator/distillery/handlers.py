@@ -1,6 +1,7 @@
 """Kopf: what the API server says about our objects becomes keys in the queue. Nothing else happens here.
 
-Handlers of raw events are never retried, and what they are told may be old or incomplete; so they carry no data onwards, only names.
+Handlers of raw events are never retried, and what they are told may be old or incomplete; so they carry no data onwards, only names, and
+only those of objects in which `news` finds something that a pass may act on.
 Pods are not watched: whatever a pod does that matters here changes the status of its Job (active, ready, failed), and a Job without a
 running pod is looked at twice a minute. It halves what the operator must hear and hold.
 """
@@ -16,6 +17,7 @@ import kopf
 
 from .api.base import GROUP, VERSION
 from .cluster import BudgetKey, Key
+from .news import News
 from .settings import JOB_LABEL, MANAGED_BY
 
 
@@ -33,7 +35,7 @@ class Backoffs:
             delay = min(30.0, delay * 2)
 
 
-def registry(add: Callable[[Key | BudgetKey], None]) -> kopf.OperatorRegistry:
+def registry(add: Callable[[Key | BudgetKey], None], news: News) -> kopf.OperatorRegistry:
     """The handlers: our objects by their own name, their Jobs by the label that names them."""
     found = kopf.OperatorRegistry()
 
@@ -43,7 +45,8 @@ def registry(add: Callable[[Key | BudgetKey], None]) -> kopf.OperatorRegistry:
 
     @kopf.on.event(GROUP, VERSION, "distillationjobs", registry=found)
     async def distillation_job(**seen: Any) -> None:
-        add(Key(seen["namespace"], seen["name"]))
+        if seen["type"] == "DELETED" or news.of_job(seen["event"]["object"]):
+            add(Key(seen["namespace"], seen["name"]))
 
     @kopf.on.event(GROUP, VERSION, "teacherbudgets", registry=found)
     async def teacher_budget(**seen: Any) -> None:
@@ -51,7 +54,7 @@ def registry(add: Callable[[Key | BudgetKey], None]) -> kopf.OperatorRegistry:
 
     @kopf.on.event("batch", "v1", "jobs", registry=found)
     async def child(**seen: Any) -> None:
-        if name := seen["labels"].get(JOB_LABEL):
+        if news.of_child(seen["event"]["object"], gone=seen["type"] == "DELETED") and (name := seen["labels"].get(JOB_LABEL)):
             add(Key(seen["namespace"], name))
 
     return found
@@ -75,12 +78,12 @@ def settings() -> kopf.OperatorSettings:
     return found
 
 
-async def watch(add: Callable[[Key | BudgetKey], None], namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
+async def watch(add: Callable[[Key | BudgetKey], None], news: News, namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
     """Feed keys until cancelled. `ready` is called when Kopf is set up and has taken SIGTERM and SIGINT for itself."""
     flag: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     flag.add_done_callback(lambda done: None if done.cancelled() else ready())
     await kopf.operator(
-        registry=registry(add),
+        registry=registry(add, news),
         settings=settings(),
         clusterwide=not namespaces,
         namespaces=namespaces,

@@ -1,6 +1,8 @@
 """One pass over one job: gather, decide, apply, tell, write the status. The only place where reads, decisions and writes meet.
 
 A pass may die between any two calls: the status is the log of intents (see `decide.situation`), so the next pass goes on from there.
+Where the status that a pass has written tells what comes next (an announced run is to be created), the pass goes on by itself, with the
+object that the API server answered: to read all again would tell nothing new, and would cost time between two stages.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .allowance import Allowance, allowance_of
-from .cluster import AlreadyExists, Body, Cluster, Conflict, Forbidden, Invalid, Key, NotFound
+from .cluster import AlreadyExists, Body, Children, Cluster, Conflict, Forbidden, Invalid, Key, NotFound
 from .decide import Decision, Deletion, budget, decide
-from .decide.situation import is_open, is_over
+from .decide.situation import is_open, is_over, named_children
 from .decide.waiting import needs_explaining
 from .gateway_client import Gateway
 from .observe import HASH_ANNOTATION, DistillationJob, Observed, Refusal, Run, job_from, runs_from
@@ -23,6 +25,8 @@ from .settings import Settings
 from .terms import Catalogue
 
 log = logging.getLogger(__name__)
+#: Of one pass; then other keys have their turn. A new job takes three until its first Job is there, a stage that ends takes two.
+MOST_ROUNDS = 4
 
 
 async def reconcile(
@@ -33,24 +37,45 @@ async def reconcile(
         job = job_from(await cluster.get_job(*key))
     except NotFound:
         return None
-    if job.deleting:
-        return None  # its children are collected
-    now, plan = clock(), make_plan(job.name, job.spec, settings)
-    observed = await gather(job, plan, cluster, gateway, now, terms)
+    children: Children | None = None
+    for _ in range(MOST_ROUNDS):
+        if job.deleting:
+            return None  # its children are collected
+        now, plan = clock(), make_plan(job.name, job.spec, settings)
+        if children is None:
+            children = await cluster.children(job.namespace, job.name, job.uid, named_children(job, plan))
+        observed = await gather(job, plan, children, cluster, gateway, now, terms)
+        decision = await _apply(job, plan, observed, cluster, now)
+        job = await _written(job, decision, cluster)
+        if decision.requeue_after != 0:
+            break
+        if decision.delete or any(body["kind"] == "Job" for body in decision.create):
+            children = None
+    return decision.requeue_after
+
+
+async def _apply(job: DistillationJob, plan: Plan, observed: Observed, cluster: Cluster, now: datetime) -> Decision:
+    """Decide, create and delete, and tell."""
     decision = decide(job, plan, observed, now)
     if refusals := await _create(job, decision, cluster):
         decision = decide(job, plan, replace(observed, refusals=refusals), now)
     for deletion in decision.delete:
         await _delete(job, deletion, cluster)
     await tell(decision.events, cluster)
+    return decision
+
+
+async def _written(job: DistillationJob, decision: Decision, cluster: Cluster) -> DistillationJob:
+    """The job with the status that was decided; nothing changed, no write."""
     if patch := difference(job.status.wire(), decision.status.wire()):
-        await cluster.patch_status(job.namespace, job.name, job.resource_version, patch)
-    return decision.requeue_after
+        return job_from(await cluster.patch_status(job.namespace, job.name, job.resource_version, patch))
+    return job
 
 
-async def gather(job: DistillationJob, plan: Plan, cluster: Cluster, gateway: Gateway, now: datetime, terms: Catalogue) -> Observed:
+async def gather(
+    job: DistillationJob, plan: Plan, children: Children, cluster: Cluster, gateway: Gateway, now: datetime, terms: Catalogue
+) -> Observed:
     """Everything that a decision may rest on. What a job in its state cannot need is not read."""
-    children = await cluster.children(job.namespace, job.name, job.uid)
     runs, strays = runs_from(children.jobs, children.pods)
     observed = Observed(runs=runs, stray_pods=strays)
     if is_over(job.status):

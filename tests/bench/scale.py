@@ -32,6 +32,13 @@ OUTPUT = "s3://models/bench"
 EXAMPLE = Path(__file__).parents[2] / "examples/minimal.yaml"
 DIGESTS = {name: name * 4 for name in ("teacher", "traces", "student", "train", "evaluation")}
 
+#: What a reaction is made of, by the operator's own metrics.
+WAITS = {
+    "wait for worker": "distillery_workqueue_queue_duration_seconds",
+    "a pass": "distillery_reconcile_seconds",
+    "an API request": "distillery_api_request_seconds",
+}
+
 
 def manifest() -> Body:
     """The minimal job with one export, all of whose pods go to the fake node."""
@@ -99,6 +106,10 @@ class Observer:
         steps += [(self.completed[name, CHAIN[-1]], end) for name, end in self.succeeded.items()]
         return sorted(max(0.0, after - before) for before, after in steps)
 
+    def stages(self) -> list[float]:
+        """Seconds from a stage's Job to its end: the Job controller, the scheduler and the played node."""
+        return sorted(end - self.created[key] for key, end in self.completed.items())
+
 
 class Operators:
     """CPU seconds and peak memory of the installed operator's replicas, read from their own metrics."""
@@ -108,15 +119,16 @@ class Operators:
         self.peak_rss = 0.0
 
     async def read(self) -> dict[str, float]:
-        """Metric to its sum over replicas."""
+        """Metric to its sum over replicas; requests also by verb."""
         pods = await self._api.call("GET", f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector=app.kubernetes.io/component=operator")
         found: dict[str, float] = defaultdict(float)
         for pod in pods["items"]:
             text = await self._api.text(f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:8080/proxy/metrics")
-            values = {(s.name, str(s.labels)): s.value for f in text_string_to_metric_families(text) for s in f.samples}
-            for (name, _), value in values.items():
-                found[name] += value
-            self.peak_rss = max(self.peak_rss, values.get(("process_resident_memory_bytes", "{}"), 0.0))
+            for sample in (s for family in text_string_to_metric_families(text) for s in family.samples):
+                found[sample.name] += sample.value
+                found[f"{sample.name} {sample.labels.get('verb')}"] += sample.value
+                if sample.name == "process_resident_memory_bytes":
+                    self.peak_rss = max(self.peak_rss, sample.value)
         return found
 
     async def sample(self) -> None:
@@ -170,12 +182,16 @@ def report(observer: Observer, operators: Operators, before: Body, after: Body, 
     """Print the figures."""
     spent, stages = {name: after[name] - before.get(name, 0) for name in after}, len(observer.completed)
     cpu = spent["process_cpu_seconds_total"]
-    took, reactions = max(observer.succeeded.values(), default=started) - started, observer.reactions()
+    took, reactions, going = max(observer.succeeded.values(), default=started) - started, observer.reactions(), observer.stages()
     writes = statistics.mean(len(versions) for versions in observer.writes.values())
+    verbs = {verb: spent.get(f"distillery_api_requests_total {verb}", 0.0) / stages for verb in ("get", "post", "patch", "delete")}
     print(f"\n{len(observer.succeeded)} jobs of {len(CHAIN)} stages succeeded in {took:.1f} s ({applied:.1f} s to apply them)")
     print(f"throughput      {60 * len(observer.succeeded) / took:.0f} jobs/min, {60 * stages / took:.0f} stages/min")
     print(f"reaction        p50 {percentile(reactions, 0.5):.2f} s, p99 {percentile(reactions, 0.99):.2f} s, max {reactions[-1]:.2f} s")
+    print(f"a Job itself    p50 {percentile(going, 0.5):.2f} s, p99 {percentile(going, 0.99):.2f} s from its creation to its end")
     print(f"operator CPU    {cpu:.1f} s, {1000 * cpu / stages:.1f} ms a stage")
     print(f"operator RSS    {operators.peak_rss / 2**20:.0f} MiB at most, in one replica")
-    print(f"API requests    {spent['distillery_api_requests_total'] / stages:.1f} a stage")
+    print(f"API requests    {sum(verbs.values()):.1f} a stage: {', '.join(f'{n:.1f} {verb}' for verb, n in verbs.items())}")
     print(f"reconciles      {spent['distillery_reconcile_total'] / stages:.1f} a stage; versions of a job seen {writes:.1f}")
+    for what, metric in WAITS.items():
+        print(f"{what:<15} {1000 * spent[f'{metric}_sum'] / spent[f'{metric}_count']:.0f} ms on average")

@@ -158,6 +158,9 @@ async def test_children_are_created_once_and_listed_by_owner(server: Server) -> 
     assert (await server.cluster.get_child("Job", job.namespace, name))["metadata"]["uid"] == created["metadata"]["uid"]
     assert [found["metadata"]["name"] for found in (await server.cluster.children(job.namespace, job.name, job.uid)).jobs] == [name]
     assert (await server.cluster.children(job.namespace, job.name, "another-uid")).jobs == []
+    by_name = await server.cluster.children(job.namespace, job.name, job.uid, [name, "not-there"])
+    assert [found["metadata"]["name"] for found in by_name.jobs] == [name]
+    assert (await server.cluster.children(job.namespace, job.name, "another-uid", [name])).jobs == []
 
 
 async def test_a_delete_needs_the_uid_and_ends_in_nothing(server: Server) -> None:

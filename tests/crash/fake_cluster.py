@@ -2,13 +2,14 @@
 
 It has uids, resourceVersions, 409s, generations, deletion in the foreground and the garbage collector. It can die at a call (`Killed`),
 answer reads with what stood before the last write (`lag`), refuse what a test wants refused (`refuse`), and wait before a call (`pause`).
+What a watch would tell goes to `heard`; what the operator's own writes that come back returned, to `wrote`.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,8 @@ class FakeCluster:
         self.created = Counter[Reference]()
         self.pause: Callable[[], Awaitable[None]] | None = None
         self.versions = 0
+        self.wrote: Callable[[Body], None] = lambda body: None
+        self.heard: Callable[[str, Body], None] = lambda kind, body: None
 
     # -- the protocol
 
@@ -49,10 +52,11 @@ class FakeCluster:
     async def get_budget(self, namespace: str, name: str) -> Body:
         return await self.call("get_budget", lambda: self._read("TeacherBudget", namespace, name))
 
-    async def children(self, namespace: str, name: str, uid: str) -> Children:
+    async def children(self, namespace: str, name: str, uid: str, named: Collection[str] | None = None) -> Children:
         def listed() -> Children:
             seen = self.before if self.lag() else self.objects
-            jobs = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Job", namespace) and _label(b, JOB_LABEL) == name]
+            here = {called: b for (kind, ns, called), b in seen.items() if (kind, ns) == ("Job", namespace)}
+            jobs = [b for called, b in here.items() if (_label(b, JOB_LABEL) == name if named is None else called in named)]
             pods = [b for (kind, ns, _), b in seen.items() if (kind, ns) == ("Pod", namespace) and _label(b, UID_LABEL) == uid]
             return Children([job for job in jobs if controller_uid(job) == uid], pods)
 
@@ -65,13 +69,14 @@ class FakeCluster:
         return await self.call("create_config_map", lambda: self.create(body))
 
     async def create_job(self, body: Body) -> Body:
-        return await self.call("create_job", lambda: self.create(body))
+        return self._answered(await self.call("create_job", lambda: self.create(body)))
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
         await self.call("delete_job", lambda: self.delete("Job", namespace, name, uid))
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
-        return await self.call("patch_status", lambda: self._patched("DistillationJob", namespace, name, resource_version, status))
+        patched = await self.call("patch_status", lambda: self._patched("DistillationJob", namespace, name, resource_version, status))
+        return self._answered(patched)
 
     async def patch_budget_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         return await self.call("patch_budget_status", lambda: self._patched("TeacherBudget", namespace, name, resource_version, status))
@@ -130,6 +135,7 @@ class FakeCluster:
             meta["generation"] = old["metadata"]["generation"] + 1
         self.before = dict(self.objects)
         self.objects[reference] = {**body, "metadata": meta}
+        self.heard("MODIFIED" if old else "ADDED", self.objects[reference])
         return self.objects[reference]
 
     def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
@@ -152,6 +158,7 @@ class FakeCluster:
             return
         self.before = dict(self.objects)
         del self.objects[kind, namespace, name]
+        self.heard("DELETED", body)
         for owner in [b for b in self.objects.values() if b["metadata"].get("uid") == controller_uid(body)]:
             self.collect(owner["kind"], namespace, owner["metadata"]["name"])
 
@@ -164,6 +171,10 @@ class FakeCluster:
         if old["metadata"]["resourceVersion"] != resource_version:
             raise Conflict("the object has been modified; please apply your changes to the latest version and try again")
         return self.put({**old, "status": merged(old.get("status", {}), status)})
+
+    def _answered(self, body: Body) -> Body:
+        self.wrote(body)
+        return body
 
     def _mark(self, body: Body) -> None:
         if "deletionTimestamp" not in body["metadata"]:

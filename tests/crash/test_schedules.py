@@ -75,7 +75,7 @@ class Schedules(RuleBasedStateMachine):
     def reconcile(self) -> None:
         self._reconcile()
 
-    @rule(call=st.integers(1, 8), after=st.booleans())
+    @rule(call=st.integers(1, 16), after=st.booleans())
     def die(self, call: int, after: bool) -> None:
         self.world.cluster.kill_at = len(self.world.cluster.calls) + call
         self.world.cluster.kill_after_effect = after

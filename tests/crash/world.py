@@ -227,7 +227,25 @@ class World:
                 "containerStatuses": [{"name": "stage", "state": state or {"running": {}}}],
             },
         }
-        return self.cluster.create(body)
+        made = self.cluster.create(body)
+        self.count(job)
+        return made
+
+    def count(self, job: Body) -> None:
+        """The Job controller's counters of a Job, which are all that the operator hears of its pods."""
+        found = self.cluster.objects.get(("Job", KEY.namespace, job["metadata"]["name"]))
+        if found is None:
+            return
+        phases = Counter(pod["status"]["phase"] for pod in self.pods(job))
+        counted = {
+            "active": phases["Pending"] + phases["Running"],
+            "ready": phases["Running"],
+            "succeeded": phases["Succeeded"],
+            "failed": phases["Failed"],
+        }
+        status = found.get("status", {})
+        if status != status | counted:
+            self.cluster.put({**found, "status": status | counted})
 
     def end_pod(self, job: Body, pod: Body, end: End) -> None:
         """The pod ends; its Job completes, fails or, by its podFailurePolicy, is left to replace it."""
@@ -244,6 +262,7 @@ class World:
             if end.lost:
                 self.cluster.delete("Pod", KEY.namespace, pod["metadata"]["name"], pod["metadata"]["uid"])
             self.cluster.collect("Pod", KEY.namespace, pod["metadata"]["name"])
+        self.count(job)
         if "deletionTimestamp" in job["metadata"] or end.disrupted or end.code == 143:
             return
         live = [other for other in self.pods(job) if other["status"]["phase"] == "Running"]
@@ -256,7 +275,8 @@ class World:
 
     def finish(self, job: Body, kind: str) -> None:
         condition = {"type": kind, "status": "True", "lastTransitionTime": stamp(self.now)}
-        self.cluster.put({**self.cluster.get("Job", KEY.namespace, job["metadata"]["name"]), "status": {"conditions": [condition]}})
+        found = self.cluster.get("Job", KEY.namespace, job["metadata"]["name"])
+        self.cluster.put({**found, "status": {**found.get("status", {}), "conditions": [condition]}})
 
     def vanish(self, job: Body) -> None:
         """Someone removes the Job with its pods, at once."""

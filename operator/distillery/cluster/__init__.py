@@ -6,7 +6,7 @@ the only importer of the kubernetes client. Objects are the JSON dicts of the AP
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -72,7 +72,7 @@ class LeadershipLost(ClusterError):
 
 @dataclass(frozen=True)
 class Children:
-    """The batch Jobs and the Pods of one DistillationJob, whatever their state."""
+    """Batch Jobs, all or some, and all the Pods of one DistillationJob, whatever their state."""
 
     jobs: list[Body] = field(default_factory=list)
     pods: list[Body] = field(default_factory=list)
@@ -87,8 +87,9 @@ class Cluster(Protocol):
     async def get_budget(self, namespace: str, name: str) -> Body:
         """The TeacherBudget as it is now. NotFound."""
 
-    async def children(self, namespace: str, name: str, uid: str) -> Children:
-        """Live: Jobs labelled distillery.dev/job=<name> whose controller has this uid, and Pods labelled distillery.dev/uid=<uid>."""
+    async def children(self, namespace: str, name: str, uid: str, named: Collection[str] | None = None) -> Children:
+        """Live: Jobs labelled distillery.dev/job=<name>, or those of the given names that are there, as far as their controller has this
+        uid; and Pods labelled distillery.dev/uid=<uid>. (To read one by its name costs an API server the same however many there are.)"""
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
         """A ConfigMap or Job by name, whoever owns it. NotFound."""

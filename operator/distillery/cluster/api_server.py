@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from distillery.api.base import API_VERSION
 from distillery.settings import JOB_LABEL, UID_LABEL
@@ -19,12 +19,19 @@ _KINDS = {"ConfigMap": (CORE, "configmaps"), "Job": (BATCH, "jobs")}
 
 
 class ApiServer:
-    """Answers the `Cluster` protocol. `guard` is called before every write of reconcile and raises LeadershipLost."""
+    """Answers the `Cluster` protocol. `guard` is called before every write of reconcile and raises LeadershipLost; `wrote` hears what the
+    server made of those that come back as watch events."""
 
-    def __init__(self, session: Session, namespaces: Sequence[str] = (), guard: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        namespaces: Sequence[str] = (),
+        guard: Callable[[], None] = lambda: None,
+        wrote: Callable[[Body], None] = lambda body: None,
+    ) -> None:
         self._session = session
         self._namespaces = namespaces or (None,)
-        self._guard = guard
+        self._guard, self._wrote = guard, wrote
 
     async def get_job(self, namespace: str, name: str) -> Body:
         """The DistillationJob as it is now."""
@@ -34,16 +41,13 @@ class ApiServer:
         """The TeacherBudget as it is now."""
         return await self._session.get(path(OURS, namespace, BUDGETS, name))
 
-    async def children(self, namespace: str, name: str, uid: str) -> Children:
-        """Its Jobs and Pods; both lists are read from the store, not from a cache."""
+    async def children(self, namespace: str, name: str, uid: str, named: Collection[str] | None = None) -> Children:
+        """Its Jobs and Pods, at once; what is read is from the store, not from a cache."""
         jobs, pods = await asyncio.gather(
-            self._session.get(path(BATCH, namespace, "jobs"), labelSelector=f"{JOB_LABEL}={name}"),
+            self._labelled(namespace, name) if named is None else self._named(namespace, named),
             self._session.get(path(CORE, namespace, "pods"), labelSelector=f"{JOB_LABEL}={name},{UID_LABEL}={uid}"),
         )
-        return Children(
-            jobs=[job for job in jobs["items"] if (controller(job) or {}).get("uid") == uid],
-            pods=pods["items"],
-        )
+        return Children(jobs=[job for job in jobs if (controller(job) or {}).get("uid") == uid], pods=pods["items"])
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
         """A ConfigMap or Job by name."""
@@ -58,7 +62,9 @@ class ApiServer:
     async def create_job(self, body: Body) -> Body:
         """Create a batch/v1 Job."""
         self._guard()
-        return await self._session.create(path(BATCH, body["metadata"]["namespace"], "jobs"), body)
+        found = await self._session.create(path(BATCH, body["metadata"]["namespace"], "jobs"), body)
+        self._wrote(found)
+        return found
 
     async def delete_job(self, namespace: str, name: str, uid: str) -> None:
         """Delete a batch/v1 Job in the foreground."""
@@ -67,7 +73,9 @@ class ApiServer:
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         """Merge-patch the status at a resourceVersion."""
-        return await self._patch_status(JOBS, namespace, name, resource_version, status)
+        found = await self._patch_status(JOBS, namespace, name, resource_version, status)
+        self._wrote(found)
+        return found
 
     async def patch_budget_status(self, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         """Merge-patch the status of a TeacherBudget."""
@@ -136,6 +144,21 @@ class ApiServer:
         reviewed = await self._session.create("/apis/authentication.k8s.io/v1/tokenreviews", body)
         status: Body = reviewed["status"]
         return status
+
+    async def _labelled(self, namespace: str, name: str) -> list[Body]:
+        found = await self._session.get(path(BATCH, namespace, "jobs"), labelSelector=f"{JOB_LABEL}={name}")
+        items: list[Body] = found["items"]
+        return items
+
+    async def _named(self, namespace: str, names: Collection[str]) -> list[Body]:
+        found = await asyncio.gather(*(self._if_there(namespace, name) for name in names))
+        return [job for job in found if job is not None]
+
+    async def _if_there(self, namespace: str, name: str) -> Body | None:
+        try:
+            return await self.get_child("Job", namespace, name)
+        except NotFound:
+            return None
 
     async def _patch_status(self, plural: str, namespace: str, name: str, resource_version: str, status: Body) -> Body:
         self._guard()

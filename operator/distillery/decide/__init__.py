@@ -73,7 +73,8 @@ def _requeue_after(situation: Situation, draft: Draft, creates: bool) -> float |
             waits.append(when - situation.now.timestamp() if when > situation.now.timestamp() else WAITING_SECONDS)
         run = situation.observed.runs.get(stage.job_name or "")
         if is_open(stage) and (run is None or not (run.suspended or any(pod.running for pod in run.pods))):
-            waits.append(WAITING_SECONDS)
+            explained_in = waiting.seconds_to_explain(run, situation.now) if run else None
+            waits.append(explained_in or WAITING_SECONDS)
     if draft.suspension == "stopping":
         waits.append(WAITING_SECONDS)
     soonest = min((wait for wait in waits if wait is not None), default=None)

@@ -111,6 +111,22 @@ def open_names(status: DistillationJobStatus) -> frozenset[str]:
     return frozenset(stage.job_name for stage in status.stages if is_open(stage) and stage.job_name)
 
 
+def named_children(job: DistillationJob, plan: Plan) -> frozenset[str] | None:
+    """The names of all batch Jobs that can matter, where the status that was read tells them; None: list them all.
+
+    It does while the job simply goes on: each stage is done, has never run, or has an open run whose Job was created. Before a run is
+    opened its predecessors have ended with all their pods, so a stage that is done has left nothing alive.
+    """
+    status = job.status
+    if job.suspend or job.cancel or is_over(status) or status.budget_claimed or status.spec_hash != plan.spec_hash:
+        return None
+    if status_of(status.conditions, reasons.SUSPENDED) == "True":
+        return None
+    going = [stage for stage in status.stages if is_open(stage) and stage.run_start_time is not None]
+    simple = all(stage in going or stage.state == "Succeeded" or stage.runs == 0 for stage in status.stages)
+    return frozenset(stage.job_name for stage in going if stage.job_name) if simple and going else None
+
+
 def accepted(situation: Situation, stage: StageStatus) -> dict[str, Any]:
     """What changes in a stage when the Job of its run is there."""
     return {

@@ -60,8 +60,13 @@ _SIGNS = tuple(
 
 def needs_explaining(run: Run, now: datetime) -> bool:
     """Whether a run has gone without a running pod for longer than a pod takes to start."""
+    return seconds_to_explain(run, now) == 0
+
+
+def seconds_to_explain(run: Run, now: datetime) -> float | None:
+    """Until a run without a running pod has to be explained; None: that does not apply."""
     idle = run.finished is None and not run.deleting and not run.suspended and not _runs(run)
-    return idle and (now - run.idle_since).total_seconds() >= GRACE_SECONDS
+    return max(0.0, GRACE_SECONDS - (now - run.idle_since).total_seconds()) if idle else None
 
 
 def watch(situation: Situation, draft: Draft) -> Draft:

@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from distillery import handlers
 from distillery.cluster import BudgetKey, Key
+from distillery.news import News
 
 OURS, JOBS, PODS = "/apis/distillery.dev/v1alpha1", "/apis/batch/v1", "/api/v1"
 KINDS = {
@@ -107,7 +108,7 @@ class Keys:
 async def watching(*namespaces: str) -> AsyncIterator[tuple[Keys, asyncio.Task[None]]]:
     """Kopf at work. (In the test's own task: when it ends, Kopf cancels every task that is younger than itself.)"""
     keys = Keys()
-    task = asyncio.create_task(handlers.watch(keys.added.put_nowait, namespaces, lambda: None))
+    task = asyncio.create_task(handlers.watch(keys.added.put_nowait, News(), namespaces, lambda: None))
     try:
         yield keys, task
     finally:

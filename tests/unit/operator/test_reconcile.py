@@ -10,7 +10,10 @@ from tests.crash.specs import MINIMAL, OUTPUT
 from tests.crash.world import KEY, World
 
 from distillery.api.result import Progress
-from distillery.cluster import Body, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from distillery.cluster import Body, Children, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from distillery.decide.situation import named_children
+from distillery.observe import job_from
+from distillery.plan import child_name, make_plan
 from distillery.reconcile import difference
 from distillery.settings import Settings
 
@@ -45,19 +48,14 @@ async def test_an_object_that_is_gone_or_going_is_left_alone() -> None:
 @pytest.mark.parametrize("call", ["get_job", "children", "get_child", "create_job", "patch_status"])
 async def test_an_api_server_that_does_not_answer_is_for_the_queue_to_try_again(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    if call in ("get_child", "create_job"):
-        await world.reconcile()
-    if call == "create_job":
-        await world.reconcile()
 
     async def fails(*_: Any) -> Any:
         raise Unavailable("503")
 
-    before = world.status
     monkeypatch.setattr(world.cluster, call, fails)
     with pytest.raises(Unavailable):
         await world.reconcile()
-    assert world.status == before
+    assert world.jobs() == []
     monkeypatch.undo()
     await world.run()
     assert world.condition("Succeeded")[0] == "True"
@@ -82,8 +80,8 @@ async def test_a_conflict_is_for_the_queue_and_harms_nothing(monkeypatch: pytest
 @pytest.mark.parametrize("kind", ["ConfigMap", "Job"])
 async def test_a_namesake_of_another_owner_is_named_and_waited_for(kind: str) -> None:
     world = World()
-    await world.reconcile()
-    name = world.status["configMap"] if kind == "ConfigMap" else world.stage("preflight")["jobName"]
+    plan = make_plan(KEY.name, world.job["spec"], world.settings)
+    name = plan.config_map if kind == "ConfigMap" else child_name(KEY.name, "preflight", plan.spec_hash, 1)
     foreign = world.cluster.create({"kind": kind, "metadata": {"name": name, "namespace": KEY.namespace}})
     after = await world.settle()
     stage = world.stage("preflight")
@@ -119,6 +117,37 @@ async def test_children_that_are_gone_already_are_no_error(monkeypatch: pytest.M
     await world.reconcile()
     await world.reconcile()
     assert world.condition("Succeeded") == ("False", "Cancelled")
+
+
+async def test_between_two_stages_nothing_is_read_twice_and_jobs_are_read_by_name() -> None:
+    world = World()
+    asked: list[frozenset[str] | None] = []
+    children = world.cluster.children
+
+    async def asks(namespace: str, name: str, uid: str, named: frozenset[str] | None = None) -> Children:
+        asked.append(named)
+        return await children(namespace, name, uid, named)
+
+    world.cluster.children = asks  # type: ignore[method-assign,assignment]
+    await world.settle()
+    (first,) = world.jobs()
+    world.start_pod(first)
+    world.end_pod(first, world.pods(first)[0], End())
+    calls = len(world.cluster.calls)
+    await world.reconcile()
+    told, opened, created = ["create_event", "patch_status"], ["get_child", "create_job"], ["create_event", "patch_status"]
+    assert world.cluster.calls[calls:] == ["get_job", "children", *told, *opened, *created]
+    assert asked == [None, {first["metadata"]["name"]}]
+
+
+@pytest.mark.parametrize("change", [{"suspend": True}, {"cancel": True}])
+async def test_who_stops_a_job_has_all_its_jobs_read(change: Body) -> None:
+    world = World(script=lambda stage, run: None)
+    await world.settle()
+    job, plan = job_from(world.job), make_plan(KEY.name, world.job["spec"], world.settings)
+    assert named_children(job, plan) == {world.stage("preflight")["jobName"]}
+    world.edit(**change)
+    assert named_children(job_from(world.job), plan) is None
 
 
 async def test_the_gateway_is_asked_only_about_running_pods() -> None:

@@ -1,0 +1,98 @@
+"""Which watch events can matter: the filter between the watches and the queue. It can cause a pass too many, never one too few.
+
+A stage of a job causes some eight events, of which one or two tell anything: the others are our own writes that come back, and steps of
+the Job controller's accounts. A pass costs three requests or more, so passes that can find nothing are most of the load on an API server.
+
+What is left out, and why that is safe:
+
+- The version of an object that a write of this process returned. The pass that wrote it knew all that is in it.
+- A Job in which nothing that a pass reads differs from the last time. `active` is not read: that a pod was made matters when it runs
+  (`ready`), ends, or after half a minute has not begun; the last is a delay that the pass which created the Job asked for.
+- A Job whose controller is half way through counting pods that have ended (`uncountedTerminatedPods`): its next write follows at once.
+
+Each of these is remembered, within bounds, by the process that saw it; what is forgotten, or was seen by a process before, is news. An
+event that is lost for another reason costs at most the time to the next resync, as it always did.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from .observe import HASH_ANNOTATION, RUN_ANNOTATION
+from .settings import STAGE_LABEL
+
+Body = Mapping[str, Any]
+K = TypeVar("K")
+V = TypeVar("V")
+#: Jobs that have not finished, a few hundred bytes each; and writes of ours, which come back within seconds.
+MOST_SEEN, MOST_WRITTEN = 20_000, 5_000
+
+
+class News:
+    """What this process has written, and what it last saw of each Job that has not finished."""
+
+    def __init__(self) -> None:
+        self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[object, ...]] = OrderedDict()
+
+    def wrote(self, body: Body) -> None:
+        """The API server answered a write of ours with this object."""
+        _keep(self._written, _version(body), None, MOST_WRITTEN)
+
+    def of_job(self, body: Body) -> bool:
+        """Whether a DistillationJob may hold something new."""
+        return _version(body) not in self._written
+
+    def of_child(self, body: Body, gone: bool) -> bool:
+        """Whether a batch Job may hold something new; `gone`: it was deleted."""
+        uid = body["metadata"]["uid"]
+        before, now = self._seen.get(uid), facts(body)
+        if gone or has_finished(body):
+            self._seen.pop(uid, None)
+            return True
+        if _is_counting(body) and "deletionTimestamp" not in body["metadata"]:
+            return False
+        _keep(self._seen, uid, now, MOST_SEEN)
+        return before != now and _version(body) not in self._written
+
+
+def _keep(held: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    """As the newest; the oldest goes for it where there are too many."""
+    held[key] = value
+    held.move_to_end(key)
+    if len(held) > most:
+        held.popitem(last=False)
+
+
+def _version(body: Body) -> tuple[str, str]:
+    return body["metadata"]["uid"], body["metadata"]["resourceVersion"]
+
+
+def facts(body: Body) -> tuple[object, ...]:
+    """All of a batch Job that a pass reads, or that tells it to read the pods: the pods that run or have gone well (so that the end of a
+    good pod is told by the end of its Job alone), those that failed, and those that are going."""
+    meta, status = body["metadata"], body.get("status") or {}
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    return (
+        labels.get(STAGE_LABEL),
+        annotations.get(HASH_ANNOTATION),
+        annotations.get(RUN_ANNOTATION),
+        (body.get("spec") or {}).get("suspend") is True,
+        "deletionTimestamp" in meta,
+        (status.get("ready") or 0) + (status.get("succeeded") or 0),
+        status.get("failed") or 0,
+        status.get("terminating") or 0,
+    )
+
+
+def has_finished(body: Body) -> bool:
+    """Whether a batch Job is complete or has failed."""
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions)
+
+
+def _is_counting(body: Body) -> bool:
+    counting = (body.get("status") or {}).get("uncountedTerminatedPods") or {}
+    return bool(counting.get("succeeded") or counting.get("failed"))
