@@ -5,7 +5,8 @@ the Job controller's accounts. A pass costs three requests or more, so passes th
 
 What is left out, and why that is safe:
 
-- The version of an object that a write of this process returned. The pass that wrote it knew all that is in it.
+- The version of an object that a write of this process returned. The pass that wrote it knew all that is in it; unless that is a new Job
+  which a queue (Kueue's webhook) holds back: then it is for a pass to say so.
 - A Job in which nothing that a pass reads differs from the last time. `active` is not read: that a pod was made matters when it runs
   (`ready`), ends, or after half a minute has not begun; the last is a delay that the pass which created the Job asked for.
 - A Job whose controller is half way through counting pods that have ended (`uncountedTerminatedPods`): its next write follows at once.
@@ -55,7 +56,7 @@ class News:
         if _is_counting(body) and "deletionTimestamp" not in body["metadata"]:
             return False
         _keep(self._seen, uid, now, MOST_SEEN)
-        return before != now and _version(body) not in self._written
+        return before != now and (_is_suspended(body) or _version(body) not in self._written)
 
 
 def _keep(held: OrderedDict[K, V], key: K, value: V, most: int) -> None:
@@ -79,7 +80,7 @@ def facts(body: Body) -> tuple[object, ...]:
         labels.get(STAGE_LABEL),
         annotations.get(HASH_ANNOTATION),
         annotations.get(RUN_ANNOTATION),
-        (body.get("spec") or {}).get("suspend") is True,
+        _is_suspended(body),
         "deletionTimestamp" in meta,
         (status.get("ready") or 0) + (status.get("succeeded") or 0),
         status.get("failed") or 0,
@@ -91,6 +92,10 @@ def has_finished(body: Body) -> bool:
     """Whether a batch Job is complete or has failed."""
     conditions = (body.get("status") or {}).get("conditions") or ()
     return any(c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions)
+
+
+def _is_suspended(body: Body) -> bool:
+    return (body.get("spec") or {}).get("suspend") is True
 
 
 def _is_counting(body: Body) -> bool:

@@ -35,7 +35,9 @@ _BY_STATUS: Mapping[int, type[ClusterError]] = {
 
 async def configuration() -> Configuration:
     """The pod's own ServiceAccount (its rotated token is read again every minute), or else KUBECONFIG or ~/.kube/config."""
-    found = Configuration()
+    # With it aiohttp looks for a netrc file and for proxies in a thread of its own, at each request: half of what a request costs. Kopf's
+    # watches look for neither; a kubeconfig's proxy-url holds.
+    found = Configuration(client_session_kwargs={"trust_env": False})
     if os.environ.get(config.incluster_config.SERVICE_HOST_ENV_NAME):
         config.load_incluster_config(client_configuration=found)
     else:

@@ -71,6 +71,13 @@ def test_a_job_that_another_process_created_is_news_from_the_first_event_on() ->
     assert News().of_child(child(1), gone=False)
 
 
+def test_a_job_that_a_queue_holds_back_is_news_when_it_is_created() -> None:
+    news = News()
+    news.wrote(child(1, suspend=True))
+    way = [child(1, suspend=True), child(2, suspend=True, startTime="t"), child(3, startTime="t")]
+    assert [news.of_child(body, gone=False) for body in way] == [True, False, True]
+
+
 def test_our_own_write_is_no_news_and_any_other_version_is() -> None:
     news = News()
     for version in (4, 5):
