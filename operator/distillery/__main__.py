@@ -117,7 +117,7 @@ class Operator:
         finally:
             self._metrics.leader.set(0)
 
-    async def _watch(self, add: Callable[[Key | BudgetKey], None]) -> None:
+    async def _watch(self, add: handlers.Adds) -> None:
         await handlers.watch(add, self._news, self._settings.namespaces, self._ready)
         raise RuntimeError("Kopf ended by itself")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import kopf
 
@@ -35,7 +35,14 @@ class Backoffs:
             delay = min(30.0, delay * 2)
 
 
-def registry(add: Callable[[Key | BudgetKey], None], news: News) -> kopf.OperatorRegistry:
+class Adds(Protocol):
+    """Of the queue: takes a key, to be handled `first` where a job waits for it."""
+
+    def __call__(self, key: Key | BudgetKey, first: bool = False) -> None:
+        """See Queue.add."""
+
+
+def registry(add: Adds, news: News) -> kopf.OperatorRegistry:
     """The handlers: our objects by their own name, their Jobs by the label that names them."""
     found = kopf.OperatorRegistry()
 
@@ -55,7 +62,7 @@ def registry(add: Callable[[Key | BudgetKey], None], news: News) -> kopf.Operato
     @kopf.on.event("batch", "v1", "jobs", registry=found)
     async def child(**seen: Any) -> None:
         if news.of_child(seen["event"]["object"], gone=seen["type"] == "DELETED") and (name := seen["labels"].get(JOB_LABEL)):
-            add(Key(seen["namespace"], name))
+            add(Key(seen["namespace"], name), first=True)
 
     return found
 
@@ -78,7 +85,7 @@ def settings() -> kopf.OperatorSettings:
     return found
 
 
-async def watch(add: Callable[[Key | BudgetKey], None], news: News, namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
+async def watch(add: Adds, news: News, namespaces: tuple[str, ...], ready: Callable[[], None]) -> None:
     """Feed keys until cancelled. `ready` is called when Kopf is set up and has taken SIGTERM and SIGINT for itself."""
     flag: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     flag.add_done_callback(lambda done: None if done.cancelled() else ready())

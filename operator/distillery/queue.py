@@ -1,15 +1,17 @@
 """The work queue between watch events and reconcile.
 
 A key that is added many times is handled once; a key is never in two hands; a key that failed comes back later and later. Kopf's
-handlers only add (they are never retried), so this is where retries, delays and the bound on concurrency live.
+handlers only add (they are never retried), so this is where retries, delays and the bound on concurrency live. And the order: what a
+running job waits for comes before what may take its time, so that many new jobs at once do not hold up those that are under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from .metrics import Metrics
 
@@ -20,6 +22,15 @@ Handler = Callable[[K], Awaitable[float | None]]
 FIRST_DELAY = 0.2
 #: Below a minute, so that after an outage everything is caught up within one.
 LONGEST_DELAY = 45.0
+#: A key that is not `first` is overtaken by those that come within so many seconds after it; so none waits for ever.
+PATIENCE = 10.0
+
+
+class _Added(NamedTuple):
+    """Since when a key waits, and its place in the order."""
+
+    since: float
+    place: float
 
 
 class Queue(Generic[K]):
@@ -28,21 +39,24 @@ class Queue(Generic[K]):
     def __init__(self, metrics: Metrics, jitter: Callable[[], float] = random.random) -> None:
         self._metrics = metrics
         self._jitter = jitter
-        self._fifo: asyncio.Queue[K] = asyncio.Queue()
-        self._added: dict[K, float] = {}
+        self._order: asyncio.PriorityQueue[tuple[float, int, K]] = asyncio.PriorityQueue()
+        self._count = itertools.count()
+        self._added: dict[K, _Added] = {}
         self._busy: set[K] = set()
         self._later: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
 
-    def add(self, key: K) -> None:
-        """Handle the key as soon as a worker is free; if it is in hand right now, once more after that."""
+    def add(self, key: K, first: bool = False) -> None:
+        """Handle the key as soon as a worker is free; if it is in hand right now, once more after that. `first`: before others."""
         self._forget_later(key)
-        if key in self._added:
+        now = asyncio.get_running_loop().time()
+        place, before = now if first else now + PATIENCE, self._added.get(key)
+        if before is not None and before.place <= place:
             return
-        self._added[key] = asyncio.get_running_loop().time()
+        self._added[key] = _Added(before.since if before else now, place)
         self._metrics.queue_depth.set(len(self._added))
         if key not in self._busy:
-            self._fifo.put_nowait(key)
+            self._put(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Handle the key after a delay, unless it comes to be handled sooner."""
@@ -62,8 +76,10 @@ class Queue(Generic[K]):
 
     async def _work(self, handler: Handler[K]) -> None:
         while True:
-            key = await self._fifo.get()
-            added = self._added.pop(key)
+            _, _, key = await self._order.get()
+            if key in self._busy or key not in self._added:
+                continue  # it was moved forward, and has been handled since
+            added = self._added.pop(key).since
             self._metrics.queue_depth.set(len(self._added))
             self._busy.add(key)
             try:
@@ -71,7 +87,10 @@ class Queue(Generic[K]):
             finally:
                 self._busy.remove(key)
                 if key in self._added:
-                    self._fifo.put_nowait(key)
+                    self._put(key)
+
+    def _put(self, key: K) -> None:
+        self._order.put_nowait((self._added[key].place, next(self._count), key))
 
     async def _pass(self, handler: Handler[K], key: K, added: float) -> None:
         clock = asyncio.get_running_loop().time

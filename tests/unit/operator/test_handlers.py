@@ -97,6 +97,12 @@ class Keys:
 
     def __init__(self) -> None:
         self.added: asyncio.Queue[Key | BudgetKey] = asyncio.Queue()
+        self.first: list[str] = []
+
+    def add(self, key: Key | BudgetKey, first: bool = False) -> None:
+        self.added.put_nowait(key)
+        if first:
+            self.first.append(str(key))
 
     async def next(self, count: int = 1) -> list[str]:
         """The next keys, sorted; TimeoutError after 10 seconds."""
@@ -108,7 +114,7 @@ class Keys:
 async def watching(*namespaces: str) -> AsyncIterator[tuple[Keys, asyncio.Task[None]]]:
     """Kopf at work. (In the test's own task: when it ends, Kopf cancels every task that is younger than itself.)"""
     keys = Keys()
-    task = asyncio.create_task(handlers.watch(keys.added.put_nowait, News(), namespaces, lambda: None))
+    task = asyncio.create_task(handlers.watch(keys.add, News(), namespaces, lambda: None))
     try:
         yield keys, task
     finally:
@@ -127,6 +133,15 @@ async def test_what_is_there_and_what_comes_becomes_keys(streams: Streams) -> No
         await streams.say(f"{JOBS}/jobs", "ADDED", thing("a job without our label"))
         await streams.say(f"{JOBS}/jobs", "DELETED", thing("old-train-0", job="old"))
         assert await keys.next() == ["nlp/old"]
+        assert keys.added.empty()
+        assert keys.first == ["vision/new", "nlp/old"], "what Jobs tell is what running jobs wait for"
+
+
+async def test_what_tells_nothing_becomes_no_key(streams: Streams) -> None:
+    async with watching() as (keys, _):
+        for type_, job in (("ADDED", "old"), ("MODIFIED", "old"), ("MODIFIED", "new")):
+            await streams.say(f"{JOBS}/jobs", type_, thing(f"{job}-train-0", job=job))
+        assert await keys.next(2) == ["nlp/new", "nlp/old"]
         assert keys.added.empty()
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from distillery.metrics import Metrics
-from distillery.queue import FIRST_DELAY, LONGEST_DELAY, Queue
+from distillery.queue import FIRST_DELAY, LONGEST_DELAY, PATIENCE, Queue
 
 pytestmark = pytest.mark.looptime
 
@@ -70,6 +70,23 @@ async def test_a_key_added_while_in_hand_is_handled_once_more_and_never_twice_at
         queue.add("a")
         await asyncio.sleep(20)
     assert seen.times() == [0, 5]
+
+
+async def test_what_comes_first_overtakes_but_holds_nobody_up_for_ever() -> None:
+    queue, seen = Queue[str](Metrics()), Recorder(seconds=1)
+    for key in ("a", "b", "c"):
+        queue.add(key)
+    queue.add("x", first=True)
+    queue.add("c", first=True)
+    async with running(queue, seen):
+        for n in range(20):
+            await asyncio.sleep(1)
+            queue.add(f"first-{n}", first=True)
+    order = [key for _, key in seen.started]
+    assert order[:2] == ["x", "c"]
+    assert order.count("c") == 1
+    assert order.index("a") == PATIENCE + 1
+    assert order.index("b") == PATIENCE + 2
 
 
 async def test_concurrency_is_bounded_and_used() -> None:
