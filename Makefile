@@ -10,8 +10,12 @@ VENV ?= $(DISTILLERY_CACHE)/venv-$(shell sha256sum tests/requirements.txt | head
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer_image
 # threads of torch that spin make each other wait, where tests and pods share two cores
 export OMP_WAIT_POLICY := PASSIVE
+# outside the checkout, by content: a fresh clone need not look at everything again
+export MYPY_CACHE_DIR := $(DISTILLERY_CACHE)/mypy
 export PATH := $(VENV)/bin:$(DISTILLERY_CACHE)/bin:$(PATH)
 PYTEST := $(VENV)/bin/python -m pytest
+# Side by side, a file in one process: tests of the cluster mostly wait for it.
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder -n
 
 .PHONY: help demo test test-fast cluster-up cluster-down images install lint crds bench venv lock
 
@@ -25,11 +29,11 @@ demo: venv cluster-up images install  ## a cluster, the chart, two acts: open we
 test: venv  ## everything: lint, unit tests, then a kind cluster with the chart and the tests that need it
 	@$(MAKE) test-fast
 	@$(MAKE) cluster-up images install
-	$(PYTEST) -m "cluster and not slow"
+	$(PYTEST) -m "cluster and not slow" $(SIDE_BY_SIDE) 4
 
 test-fast: venv lint  ## lint and the tests that need no cluster (helm renders the chart: it is compiled where it is not installed)
 	@bash tests/kind/programs/build helm
-	$(PYTEST) -m "not cluster and not slow"
+	$(PYTEST) -m "not cluster and not slow" $(SIDE_BY_SIDE) auto
 
 cluster-up:  ## a kind cluster with three nodes, an image registry and an S3 server (kept if it is there and sound)
 	@bash tests/kind/cluster-up

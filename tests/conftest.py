@@ -1,9 +1,11 @@
 """Fixtures of the tests that need the kind cluster. Without one they fail, not skip: a green run has seen a real API server."""
 
+import fcntl
 import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,29 @@ import pytest
 from botocore.config import Config
 
 CACHE = Path(os.environ.get("DISTILLERY_CACHE", Path.home() / ".cache/distillery"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes first, and last what the others would have to wait for."""
+    items.sort(key=lambda item: 2 if item.get_closest_marker("alone") else 0 if "/e2e/" in item.nodeid else 1)
+
+
+@contextmanager
+def one_at_a_time(what: str, shared: bool = False) -> Iterator[None]:
+    """Among the processes that test on this cluster; `shared`: beside others who share, and not beside one who does not."""
+    with (CACHE / f"lock-{what}-{os.environ.get('CLUSTER_NAME', 'distillery')}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Several processes test on one cluster side by side; a test marked `alone` has it to itself while it runs."""
+    if request.node.get_closest_marker("cluster") is None:
+        yield
+        return
+    with one_at_a_time("tests", shared=request.node.get_closest_marker("alone") is None):
+        yield
 
 
 @dataclass(frozen=True)

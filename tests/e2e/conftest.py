@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Cluster, ObjectStore
+from tests.conftest import Cluster, ObjectStore, one_at_a_time
 from tests.e2e.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples/arithmetic"
@@ -18,14 +18,15 @@ TRAIN_ROWS, HELD_OUT_ROWS = 96, 24
 
 @pytest.fixture(scope="session")
 def inputs(s3: Any) -> str:
-    """The arithmetic teacher and a few of its rows, uploaded once; returns their URI."""
-    if BUCKET not in {b["Name"] for b in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=BUCKET)
-    for path in sorted((EXAMPLE / "teacher").iterdir()):
-        s3.upload_file(str(path), BUCKET, f"inputs/teacher/{path.name}")
-    for name, rows in (("train", TRAIN_ROWS), ("evaluation", HELD_OUT_ROWS)):
-        lines = (EXAMPLE / f"{name}.jsonl").read_text().splitlines()[:rows]
-        s3.put_object(Bucket=BUCKET, Key=f"inputs/{name}.jsonl", Body="\n".join(lines).encode())
+    """The arithmetic teacher and a few of its rows, uploaded; returns their URI."""
+    with one_at_a_time("inputs"):
+        if BUCKET not in {b["Name"] for b in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=BUCKET)
+        for path in sorted((EXAMPLE / "teacher").iterdir()):
+            s3.upload_file(str(path), BUCKET, f"inputs/teacher/{path.name}")
+        for name, rows in (("train", TRAIN_ROWS), ("evaluation", HELD_OUT_ROWS)):
+            lines = (EXAMPLE / f"{name}.jsonl").read_text().splitlines()[:rows]
+            s3.put_object(Bucket=BUCKET, Key=f"inputs/{name}.jsonl", Body="\n".join(lines).encode())
     return f"s3://{BUCKET}/inputs"
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Cluster, ObjectStore
 from tests.e2e.conftest import Team, make_team
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 CHART = Path(__file__).parents[2] / "helm/distillery"
 
 

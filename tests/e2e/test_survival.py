@@ -16,13 +16,7 @@ TRAINING: dict[str, Any] = {
     "learningRate": "0.002",
     "checkpoint": {"everySteps": 200},
 }
-SYSTEM = "distillery-system"
 MARKER = "/complete.json"
-
-
-def kill_operator_pods(team: Team) -> None:
-    """SIGKILL every operator replica: no time to finish, no lease released."""
-    team.cluster.kubectl("-n", SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/component=operator", "--force", "--grace-period=0")
 
 
 def running_pod(team: Team, name: str, stage: str, other_than: tuple[str, ...] = ()) -> str:
@@ -40,18 +34,6 @@ def checkpoints(s3: Any, team: Team, name: str) -> set[str]:
     stage_hash = team.stage(name, "train")["hash"]
     keys = objects_under(s3, f"{team.output}/stages/train-{stage_hash}/work")
     return {key for key in keys if key.endswith(MARKER)}
-
-
-def test_operator_killed_at_every_stage(team: Team) -> None:
-    """A new operator goes on from what it finds: one Job per stage, no attempt."""
-    name = team.apply(team.job("killed-operator"))
-    for stage in ("preflight", "traces", "train", "evaluate", "publish"):
-        team.wait(lambda stage=stage: team.stage(name, stage).get("state") in ("Running", "Waiting", "Succeeded"), f"{stage} to start")
-        kill_operator_pods(team)
-    team.ended(name)
-    stages = [job["metadata"]["labels"]["distillery.dev/stage"] for job in team.jobs(name)]
-    assert sorted(stages) == sorted(set(stages))
-    assert all(s["attempts"] == 0 and s["runs"] == 1 for s in team.get(name)["status"]["stages"])
 
 
 def test_training_pod_killed_and_evicted_continues_from_its_checkpoint(team: Team, s3: Any) -> None:
@@ -75,19 +57,6 @@ def test_training_pod_killed_and_evicted_continues_from_its_checkpoint(team: Tea
     manifest = json.loads(s3.get_object(Bucket=BUCKET, Key=f"{folder}/manifest.json")["Body"].read())
     log = s3.get_object(Bucket=BUCKET, Key=f"{folder}/{manifest['root']}/log.jsonl")["Body"].read()
     assert [json.loads(line)["step"] for line in log.splitlines()] == list(range(1, TRAINING["maxSteps"] + 1))
-
-
-def test_missing_secret_is_named_and_heals(team: Team) -> None:
-    """Within a minute the status says which Secret is missing; once it is there, the job goes on by itself."""
-    keys = json.loads(team.kubectl("get", "secret", "object-store", "-o", "json"))["data"]
-    team.kubectl("delete", "secret", "object-store")
-    name = team.apply(team.job("early"))
-    team.wait(lambda: "object-store" in team.stage(name, "preflight").get("message", ""), "the missing Secret to be named", 60)
-    assert team.condition(name, "Succeeded")["status"] == "Unknown"
-    team.kubectl(
-        "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "object-store"}, "data": keys})
-    )
-    team.ended(name)
 
 
 def test_missing_rows_end_the_job_and_the_documented_wait_ends_too(team: Team) -> None:

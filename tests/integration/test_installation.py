@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from tests.conftest import Cluster
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 NAMESPACE, RELEASE = "distillery-system", "distillery"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:distillery-operator"
 GATEWAY = f"system:serviceaccount:{NAMESPACE}:distillery-gateway"

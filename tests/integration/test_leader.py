@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import Cluster
 from tests.integration.replica import Replica, Start, apply_suspended_job, replicas
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 
 @pytest.fixture

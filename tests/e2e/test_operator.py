@@ -1,4 +1,8 @@
-"""What a stage waits for is named in the job's status within a minute, and once it is there the job goes on by itself."""
+"""What a stage waits for is named in the job's status within a minute, and once it is there the job goes on by itself. Without an operator
+nothing is named, and nothing is lost (A5).
+
+One file, for one process: a test here kills the operator, and the others give it a minute.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,6 +13,7 @@ import pytest
 from tests.e2e.conftest import Team
 
 pytestmark = pytest.mark.cluster
+SYSTEM = "distillery-system"
 NOBODYS_GPU = "amd.com/gpu"
 LIMITED = "example.dev/licence"
 
@@ -101,3 +106,34 @@ def test_what_is_missing_is_named_and_its_coming_is_enough(team: Team) -> None:
     finally:
         for resource in (NOBODYS_GPU, LIMITED):
             on_a_node(team, resource, None)
+
+
+def test_missing_secret_is_named_and_heals(team: Team) -> None:
+    """Within a minute the status says which Secret is missing; once it is there, the job goes on by itself."""
+    keys = json.loads(team.kubectl("get", "secret", "object-store", "-o", "json"))["data"]
+    team.kubectl("delete", "secret", "object-store")
+    name = team.apply(team.job("early"))
+    team.wait(lambda: "object-store" in team.stage(name, "preflight").get("message", ""), "the missing Secret to be named", 60)
+    assert team.condition(name, "Succeeded")["status"] == "Unknown"
+    team.kubectl(
+        "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "object-store"}, "data": keys})
+    )
+    team.wait(lambda: team.stage(name, "traces").get("state") == "Running", "the job to go on by itself")
+    assert all(s["attempts"] == 0 for s in team.get(name)["status"]["stages"])
+
+
+def kill_operator_pods(team: Team) -> None:
+    """SIGKILL every operator replica: no time to finish, no lease released."""
+    team.cluster.kubectl("-n", SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/component=operator", "--force", "--grace-period=0")
+
+
+def test_operator_killed_at_every_stage(team: Team) -> None:
+    """A new operator goes on from what it finds: one Job per stage, no attempt."""
+    name = team.apply(team.job("killed-operator"))
+    for stage in ("preflight", "traces", "train", "evaluate", "publish"):
+        team.wait(lambda stage=stage: team.stage(name, stage).get("state") in ("Running", "Waiting", "Succeeded"), f"{stage} to start")
+        kill_operator_pods(team)
+    team.ended(name)
+    stages = [job["metadata"]["labels"]["distillery.dev/stage"] for job in team.jobs(name)]
+    assert sorted(stages) == sorted(set(stages))
+    assert all(s["attempts"] == 0 and s["runs"] == 1 for s in team.get(name)["status"]["stages"])

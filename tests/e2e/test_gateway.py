@@ -1,11 +1,17 @@
-"""A job whose teacher costs money: exact budgets, nothing bought twice, clear words when it cannot go on (B3, B4, B6)."""
+"""The gateway in the cluster. A job whose teacher costs money: exact budgets, nothing bought twice, clear words when it cannot go on (B3,
+B4, B6). Nobody else's progress (A9).
+
+One file, for one process: a test here kills the gateway, and the others count on it.
+"""
 
 import json
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.conftest import Cluster
 from tests.e2e.conftest import HELD_OUT_ROWS, Team
 from tests.e2e.endpoint import TeacherServer, apply, budget, distinct_requests, endpoint_job, teacher_server
 
@@ -22,6 +28,12 @@ def tb(team: Team, name: str = "team") -> dict[str, Any]:
 def usage(team: Team, job: str) -> dict[str, Any]:
     """status.teacherUsage; empty while it is not known."""
     return dict(team.get(job)["status"].get("teacherUsage", {}))
+
+
+def taught(team: Team, job: str) -> dict[str, Any]:
+    """The job's usage once its traces are there and what was set aside for them is given back."""
+    team.wait(lambda: team.condition(job, "TracesReady").get("status") == "True", f"the traces of {job}")
+    return dict(team.wait(lambda: (u := usage(team, job)) and Decimal(u["reservedCost"]) == 0 and u, f"the account of {job} to be closed"))
 
 
 def test_an_exhausted_budget_pauses_the_job_and_a_raised_one_ends_it(team: Team, teacher_server: TeacherServer) -> None:
@@ -55,7 +67,7 @@ def test_an_exhausted_budget_pauses_the_job_and_a_raised_one_ends_it(team: Team,
 
     written = teacher_server.written_tokens()
     again = team.apply(endpoint_job(team, "again", output={"uri": f"{team.output}-2", "credentialsSecretRef": {"name": "object-store"}}))
-    second = team.ended(again)["status"]["teacherUsage"]
+    second = taught(team, again)
     assert second.get("requests", 0) == 0
     assert second["cacheHits"] >= distinct_requests()
     assert Decimal(second["cost"]) == 0
@@ -73,9 +85,8 @@ def test_a_killed_gateway_costs_time_alone(team: Team, teacher_server: TeacherSe
         team.wait(lambda bought=bought: usage(team, name).get("requests", 0) >= bought, f"{bought} answers to be bought")
         team.cluster.kubectl("-n", SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/component=gateway", "--force", "--grace-period=0")
         team.cluster.kubectl("-n", SYSTEM, "rollout", "status", "deployment/distillery-gateway", "--timeout=120s")
-    status = team.ended(name)["status"]
-    assert all(s["attempts"] == 0 for s in status["stages"])
-    told = status["teacherUsage"]
+    told = taught(team, name)
+    assert all(s["attempts"] == 0 for s in team.get(name)["status"]["stages"])
     lost = told["requests"] - distinct_requests()
     assert lost >= 0
     assert (lost == 0) == (Decimal(told["inDoubtCost"]) == 0)
@@ -140,3 +151,50 @@ def test_a_deleted_budget_is_remembered(team: Team, teacher_server: TeacherServe
         lambda: next((w for w in tb(team).get("status", {}).get("windows", []) if w["name"] == "total"), None), "the new object's windows"
     )
     assert Decimal(window["settled"]) == Decimal(spent)
+
+
+def test_progress_endpoint_refuses_strangers(cluster: Cluster, team: Team) -> None:
+    """No token, a token of another audience, and a token without a pod are refused."""
+    name = f"curl-{uuid.uuid4().hex[:6]}"
+    gateway = "http://distillery-gateway.distillery-system/v1/progress"
+    body = json.dumps({"stage": "train", "percentage": 1})
+    statuses = []
+    for header in ("", token(team, "https://kubernetes.default.svc"), token(team, "distillery-gateway")):
+        statuses.append(post_from_pod(cluster, team, f"{name}-{len(statuses)}", gateway, body, header))
+    assert statuses == ["401", "401", "403"]
+
+
+def token(team: Team, audience: str) -> str:
+    """A ServiceAccount token that belongs to no pod."""
+    return team.kubectl("create", "token", "default", f"--audience={audience}").strip()
+
+
+def post_from_pod(cluster: Cluster, team: Team, name: str, url: str, body: str, bearer: str) -> str:
+    """The HTTP status that a POST from a pod of the team gets."""
+    image = cluster.kubectl(
+        "-n", "distillery-system", "get", "deployment", "distillery-operator", "-o", "jsonpath={.spec.template.spec.containers[0].image}"
+    )
+    code = (
+        "import sys, urllib.request, urllib.error\n"
+        "request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {'Content-Type': 'application/json'})\n"
+        "sys.argv[3] and request.add_header('Authorization', 'Bearer ' + sys.argv[3])\n"
+        "try: print(urllib.request.urlopen(request, timeout=10).status)\n"
+        "except urllib.error.HTTPError as error: print(error.code)\n"
+    )
+    container = {
+        "name": "post",
+        "image": image,
+        "command": ["python3", "-c", code, url, body, bearer],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    team.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    team.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=90s")
+    return team.kubectl("logs", name).strip()
