@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distillery.api import reasons
@@ -21,6 +20,9 @@ from .layers import chosen_layers, keep_layers
 from .models import fetch_model, read_model, read_tokenizer, traced_tokenizer, traced_vocabulary
 from .scoring import Head, head_of
 from .templates import Renderer, choose_template
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,13 @@ class Student:
         return states
 
     def save(self, folder: Path, end_of_turn: int) -> None:
-        """Hugging Face layout: float32 safetensors with adapters merged, tokenizer, published template, ids that end an answer."""
+        """Hugging Face layout: float32 safetensors with adapters merged, tokenizer, published template, ids that end an answer.
+
+        Weights are rounded here, once, to what F16 holds: what is evaluated and published is what an F16 export has, bit for bit.
+        """
         model: Any = self.adapters.merge_and_unload() if self.adapters is not None else self.model
+        if not round_to_half(model):
+            log.warning("a weight is beyond F16's range (65504): the student's weights are not rounded, and an F16 export cannot hold them")
         eos = self.tokenizer.eos_token_id
         stops = sorted({end_of_turn} | ({int(eos)} if eos is not None else set()))
         model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
@@ -61,6 +68,16 @@ class Student:
         self.tokenizer.chat_template = self.renderer.template
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def round_to_half(model: torch.nn.Module) -> bool:
+    """Give each weight the nearest value that F16 holds. False, and nothing is changed, where one is beyond F16's range."""
+    if not all(bool(parameter.half().isfinite().all()) for parameter in model.parameters()):
+        return False
+    for parameter in model.parameters():
+        parameter.copy_(parameter.half())
+    return True
 
 
 def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) -> Student:
@@ -140,6 +157,8 @@ def random_model(shape: Scratch, vocab: int, tokenizer: PreTrainedTokenizerBase)
 
 def with_adapters(model: PreTrainedModel, lora: Lora) -> PeftModel:
     """Put low-rank adapters into the model's linear layers and freeze the rest (arXiv 2106.09685); they start as the identity."""
+    from peft import LoraConfig, PeftModel, get_peft_model  # a second of each pod's start, for those that adapt
+
     field = "spec.student.lora.targetModules"
     targets: str | list[str] = "all-linear" if lora.target_modules == ["all-linear"] else list(lora.target_modules)
     config = LoraConfig(

@@ -14,7 +14,7 @@ from .job import DistillationJobSpec
 from .measure import Export
 
 #: Raised only when the meaning of a stage's output changes: then, and only then, finished stages are run again.
-FORMATS: Mapping[str, int] = {"traces": 1, "curate": 1, "train": 1, "evaluate": 1, "export": 1, "publish": 1}
+FORMATS: Mapping[str, int] = {"traces": 1, "curate": 1, "train": 2, "evaluate": 1, "export": 1, "publish": 1}
 PREFLIGHT, TRACES, CURATE, TRAIN, EVALUATE, PUBLISH = "preflight", "traces", "curate", "train", "evaluate", "publish"
 
 

@@ -135,7 +135,7 @@ def test_adapters_alone_are_trained_and_are_merged_at_the_end(root: Path) -> Non
     _, files = succeed(root, "train", specification(root, student=student))
     tuned = AutoModelForCausalLM.from_pretrained(files / "model").state_dict()
     before = AutoModelForCausalLM.from_pretrained(root / "teacher").state_dict()
-    changed = {name for name, tensor in tuned.items() if not torch.equal(tensor, before[name])}
+    changed = {name for name, tensor in tuned.items() if not torch.equal(tensor, before[name].half().float())}
     assert changed
     assert all("_proj" in name for name in changed)
     losses = [line["loss"] for line in history(files)]
