@@ -34,6 +34,8 @@ from distillery_trainer.metrics import label_accuracy
 from distillery_trainer.templates import Renderer, template_of
 
 FORMATS = (("gguf", "f16"), ("gguf", "q8_0"), ("gguf", "q4_0"), ("onnx", "fp32"), ("onnx", "int8"))
+#: A wrong model never stops, so its answers are the longest.
+CONTROL_ROWS = 100
 
 
 @dataclass
@@ -46,6 +48,12 @@ class Line:
     megabytes: float = 0.0
     export_seconds: float = 0.0
     tokens_per_second: float = 0.0
+
+    def text(self) -> str:
+        """As a row of the table."""
+        accuracy = "" if self.accuracy is None else f"{self.accuracy:.2%}"
+        numbers = f"{self.megabytes:.2f} | {self.export_seconds:.1f} | {self.tokens_per_second:.0f}"
+        return f"| {self.name} | {self.same:.2%} | {accuracy} | {numbers} |"
 
 
 @dataclass
@@ -61,12 +69,7 @@ class Report:
     def table(self) -> str:
         """For docs/benchmarks.md."""
         head = "| artifact | same answers as torch fp32 | accuracy | MB | export s | tokens/s |\n|---|---|---|---|---|---|"
-        cells = (
-            f"| {line.name} | {line.same:.2%} | {'' if line.accuracy is None else f'{line.accuracy:.2%}'} | {line.megabytes:.2f}"
-            f" | {line.export_seconds:.1f} | {line.tokens_per_second:.0f} |"
-            for line in self.lines.values()
-        )
-        return "\n".join((head, *cells))
+        return "\n".join((head, *(line.text() for line in self.lines.values())))
 
     def text(self) -> str:
         """All of it."""
@@ -91,15 +94,16 @@ class Bench:
             self.wanted: list[list[int]] = []
             self.wanted = self.measure("torch fp32", runtime)
 
-    def measure(self, name: str, runtime: Any, **more: float) -> list[list[int]]:
-        """Let a runtime answer, and write its line."""
+    def measure(self, name: str, runtime: Any, rows: int | None = None, **more: float) -> list[list[int]]:
+        """Let a runtime answer (the first `rows`), write its line, and show it: all of them can take an hour."""
         began = time.perf_counter()
-        found: list[list[int]] = runtime.answer(self.prompts, self.max_new_tokens)
+        found: list[list[int]] = runtime.answer(self.prompts[:rows], self.max_new_tokens)
         seconds = time.perf_counter() - began
-        same = sum(a == b for a, b in zip(found, self.wanted or found, strict=True)) / len(found)
+        same = sum(a == b for a, b in zip(found, (self.wanted or found)[:rows], strict=True)) / len(found)
         texts = [self.renderer.text(ids) for ids in found]
-        accuracy = label_accuracy(texts, self.truths, self.answer) if self.answer else None
+        accuracy = label_accuracy(texts, self.truths[:rows], self.answer) if self.answer else None
         self.report.lines[name] = Line(name, same, accuracy, tokens_per_second=sum(map(len, found)) / seconds, **more)
+        print(self.report.lines[name].text(), flush=True)
         return found
 
     def export(self, folder: Path, kind: str, quantization: str) -> Path:
@@ -120,10 +124,10 @@ class Bench:
         return max(map(len, self.prompts)) + self.max_new_tokens
 
     def negative_control(self, folder: Path) -> None:
-        """A llama file without the permutation of queries and keys: it must not pass for a good one."""
+        """A llama file without the permutation of queries and keys: it must not pass for a good one, and some rows show that."""
         gguf.write(self.model, folder / "wrong.gguf", "f16", permute=False)
         with LlamaCpp(folder / "wrong.gguf", self.context) as runtime:
-            self.measure("gguf f16, not permuted", runtime)
+            self.measure("gguf f16, not permuted", runtime, CONTROL_ROWS)
 
     def onnx_logits(self, file: Path, count: int = 8) -> None:
         """Largest difference of an fp32 graph's logits to torch's over some prompts."""
