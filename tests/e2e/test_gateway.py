@@ -27,7 +27,7 @@ def tb(team: Team, name: str = "team") -> dict[str, Any]:
 
 def usage(team: Team, job: str) -> dict[str, Any]:
     """status.teacherUsage; empty while it is not known."""
-    return dict(team.get(job)["status"].get("teacherUsage", {}))
+    return dict(team.get(job).get("status", {}).get("teacherUsage", {}))
 
 
 def taught(team: Team, job: str) -> dict[str, Any]:
