@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from .observe import HASH_ANNOTATION, RUN_ANNOTATION
+from .observe import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_suspended
 from .settings import STAGE_LABEL
 
 Body = Mapping[str, Any]
@@ -50,13 +50,13 @@ class News:
         """Whether a batch Job may hold something new; `gone`: it was deleted."""
         uid = body["metadata"]["uid"]
         before, now = self._seen.get(uid), facts(body)
-        if gone or has_finished(body):
+        if gone or ended(body):
             self._seen.pop(uid, None)
             return True
         if _is_counting(body) and "deletionTimestamp" not in body["metadata"]:
             return False
         _keep(self._seen, uid, now, MOST_SEEN)
-        return before != now and (_is_suspended(body) or _version(body) not in self._written)
+        return before != now and (is_suspended(body) or _version(body) not in self._written)
 
 
 def _keep(held: OrderedDict[K, V], key: K, value: V, most: int) -> None:
@@ -80,22 +80,12 @@ def facts(body: Body) -> tuple[object, ...]:
         labels.get(STAGE_LABEL),
         annotations.get(HASH_ANNOTATION),
         annotations.get(RUN_ANNOTATION),
-        _is_suspended(body),
+        is_suspended(body),
         "deletionTimestamp" in meta,
         (status.get("ready") or 0) + (status.get("succeeded") or 0),
         status.get("failed") or 0,
         status.get("terminating") or 0,
     )
-
-
-def has_finished(body: Body) -> bool:
-    """Whether a batch Job is complete or has failed."""
-    conditions = (body.get("status") or {}).get("conditions") or ()
-    return any(c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions)
-
-
-def _is_suspended(body: Body) -> bool:
-    return (body.get("spec") or {}).get("suspend") is True
 
 
 def _is_counting(body: Body) -> bool:

@@ -232,7 +232,7 @@ def _run(body: Body, pods: Sequence[Pod]) -> Run | None:
     number = annotations.get(RUN_ANNOTATION, "")
     if STAGE_LABEL not in labels or HASH_ANNOTATION not in annotations or not number.isdecimal():
         return None
-    ended = _ended(body)
+    finish = ended(body)
     return Run(
         name=meta["name"],
         uid=meta["uid"],
@@ -241,15 +241,20 @@ def _run(body: Body, pods: Sequence[Pod]) -> Run | None:
         number=int(number),
         created=_created(meta),
         started=(body.get("status") or {}).get("startTime"),
-        suspended=(body.get("spec") or {}).get("suspend") is True,
+        suspended=is_suspended(body),
         deleting="deletionTimestamp" in meta,
-        finished=ended["type"] if ended else None,
-        finished_at=ended.get("lastTransitionTime") if ended else None,
+        finished=finish["type"] if finish else None,
+        finished_at=finish.get("lastTransitionTime") if finish else None,
         pods=tuple(sorted(pods, key=lambda pod: (pod.created, pod.name))),
     )
 
 
-def _ended(body: Body) -> Body | None:
+def is_suspended(body: Body) -> bool:
+    """Whether a batch Job is held back, by a user or by a queue."""
+    return (body.get("spec") or {}).get("suspend") is True
+
+
+def ended(body: Body) -> Body | None:
     """The condition that ended a batch Job, if it has ended."""
     conditions = _conditions(body)
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)

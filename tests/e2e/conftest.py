@@ -81,14 +81,18 @@ class Team:
         """The live object."""
         return dict(json.loads(self.kubectl("get", "distillationjob", name, "-o", "json")))
 
+    def status(self, name: str) -> dict[str, Any]:
+        """What the operator wrote; empty while it has not seen the job."""
+        return dict(self.get(name).get("status", {}))
+
     def stage(self, name: str, stage: str) -> dict[str, Any]:
         """One stage's status; empty while it is not known."""
-        stages = self.get(name).get("status", {}).get("stages", [])
+        stages = self.status(name).get("stages", [])
         return next((s for s in stages if s["name"] == stage), {})
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:
         """One condition; empty while it is not known."""
-        conditions = self.get(name).get("status", {}).get("conditions", [])
+        conditions = self.status(name).get("conditions", [])
         return next((c for c in conditions if c["type"] == kind), {})
 
     def jobs(self, name: str) -> list[dict[str, Any]]:

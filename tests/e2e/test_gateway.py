@@ -27,7 +27,7 @@ def tb(team: Team, name: str = "team") -> dict[str, Any]:
 
 def usage(team: Team, job: str) -> dict[str, Any]:
     """status.teacherUsage; empty while it is not known."""
-    return dict(team.get(job).get("status", {}).get("teacherUsage", {}))
+    return dict(team.status(job).get("teacherUsage", {}))
 
 
 def taught(team: Team, job: str) -> dict[str, Any]:
@@ -49,11 +49,12 @@ def test_an_exhausted_budget_pauses_the_job_and_a_raised_one_ends_it(team: Team,
     assert stage["attempts"] == 0
     team.wait(lambda: not [p for p in team.pods(name, "traces") if p["status"]["phase"] in ("Pending", "Running")], "its pods to end")
     assert Decimal(usage(team, name)["cost"]) <= Decimal("0.002")
-    exhausted = team.wait(
-        lambda: (c := {c["type"]: c for c in tb(team)["status"].get("conditions", [])}.get("Exhausted", {})).get("status") == "True" and c,
-        "the budget to say so",
-    )
-    assert exhausted["message"]
+
+    def exhausted() -> dict[str, Any] | None:
+        conditions = tb(team).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == "Exhausted" and c["status"] == "True"), None)
+
+    assert team.wait(exhausted, "the budget to say so")["message"]
 
     team.kubectl("patch", "teacherbudget", "team", "--type=merge", "-p", '{"spec":{"limits":{"total":"1.00"}}}')
     status = team.ended(name)["status"]
@@ -143,8 +144,7 @@ def test_a_deleted_budget_is_remembered(team: Team, teacher_server: TeacherServe
     """Accounts outlive the object: the same name made anew has spent what it had spent."""
     apply(team, budget(limits={"total": "1.00"}))
     name = team.apply(endpoint_job(team, "first"))
-    team.wait(lambda: team.condition(name, "TracesReady").get("status") == "True", "traces to be bought")
-    spent = usage(team, name)["cost"]
+    spent = taught(team, name)["cost"]
     team.kubectl("delete", "teacherbudget", "team")
     apply(team, budget(limits={"total": "1.00"}))
     window = team.wait(
