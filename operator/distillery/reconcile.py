@@ -17,9 +17,9 @@ from .allowance import Allowance, allowance_of
 from .cluster import AlreadyExists, Body, Children, Cluster, Conflict, Forbidden, Invalid, Key, NotFound
 from .decide import Decision, Deletion, budget, decide
 from .decide.situation import is_open, is_over, named_children
-from .decide.waiting import needs_explaining
+from .decide.waiting import unexplained
 from .gateway_client import Gateway
-from .observe import HASH_ANNOTATION, DistillationJob, Observed, Refusal, Run, job_from, runs_from
+from .observe import HASH_ANNOTATION, DistillationJob, Observed, Refusal, job_from, runs_from
 from .plan import Plan, make_plan
 from .settings import Settings
 from .terms import Catalogue
@@ -88,8 +88,8 @@ async def gather(
     going = [runs[name] for name in awaited if name in runs and runs[name].finished is None]
     if any(pod.running for run in going for pod in run.pods):
         observed = replace(observed, progress=await gateway.progress(job.namespace, job.name, job.uid))
-    unexplained = [run for run in going if needs_explaining(run, now)]
-    return replace(observed, events=await _events(job, unexplained, cluster))
+    uids = [uid for run in going if (uid := unexplained(run, now)) is not None]
+    return replace(observed, events={uid: await cluster.events_of(job.namespace, uid) for uid in uids})
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:
@@ -132,12 +132,6 @@ async def _config_map(job: DistillationJob, plan: Plan, cluster: Cluster) -> Bod
         return await cluster.get_child("ConfigMap", job.namespace, plan.config_map)
     except NotFound:
         return None
-
-
-async def _events(job: DistillationJob, runs: Sequence[Run], cluster: Cluster) -> dict[str, list[Body]]:
-    """The Events about Jobs that have no running pod, and about their pods."""
-    uids = [uid for run in runs for uid in (run.uid, *(pod.uid for pod in run.pods if not pod.ended))]
-    return {uid: await cluster.events_of(job.namespace, uid) for uid in uids}
 
 
 async def _create(job: DistillationJob, decision: Decision, cluster: Cluster) -> dict[str, Refusal]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from distillery.api import reasons
 from distillery.api.stages import Stage
 from distillery.api.status import StageStatus
 from distillery.conditions import clip
-from distillery.observe import Body, Run
+from distillery.observe import Body, Pod, Run
 from distillery.plan import scheduling_field
 
 from .situation import MOST_STALE_RUNS, Draft, Situation, is_open
@@ -80,9 +80,27 @@ def watch(situation: Situation, draft: Draft) -> Draft:
     return draft
 
 
+def unexplained(run: Run, now: datetime) -> str | None:
+    """The uid of the object whose Events have to be read to explain a run: its pod if that says nothing itself, or the Job that has made
+    none. Before the Job controller has begun with a Job there are none about it. (Kubernetes has no index of Events: each reading of them
+    costs an API server all of the namespace.)"""
+    if not needs_explaining(run, now):
+        return None
+    pod = _awaited(run)
+    if pod is not None:
+        return None if _said(pod) else pod.uid
+    return run.uid if run.started else None
+
+
 def explain(run: Run, events: Mapping[str, Sequence[Body]], field: str) -> Explanation:
-    """Why nothing runs: the newest pod's own words first, then Events of the pod, then Events of the Job."""
-    words = next(_words(run, events), f"Job {run.name} has no running pod yet")
+    """Why nothing runs: the newest pod's own words or else the Events about it; without a pod the Events about the Job."""
+    pod = _awaited(run)
+    if pod is not None:
+        words = _said(pod) or _warning(events.get(pod.uid, ())) or f"pod {pod.name} is {pod.waiting_reason or pod.phase}"
+    elif run.started:
+        words = _warning(events.get(run.uid, ())) or f"Job {run.name} has no running pod yet"
+    else:
+        words = f"Job {run.name} was not begun yet by the Job controller of Kubernetes"
     return understand(words, field)
 
 
@@ -135,22 +153,23 @@ def _runs(run: Run) -> bool:
     return any(pod.running for pod in run.pods)
 
 
-def _words(run: Run, events: Mapping[str, Sequence[Body]]) -> Iterator[str]:
-    pod = next((pod for pod in reversed(run.pods) if not pod.ended), None)
-    if pod is not None:
-        if pod.waiting_reason and pod.waiting_reason not in ("ContainerCreating", "PodInitializing"):
-            yield f"pod {pod.name}: {pod.waiting_reason}: {pod.waiting_message}"
-        if pod.unscheduled:
-            yield f"pod {pod.name}: {pod.unscheduled}"
-        yield from _warnings(events.get(pod.uid, ()))
-        yield f"pod {pod.name} is {pod.waiting_reason or pod.phase}"
-    yield from _warnings(events.get(run.uid, ()))
+def _awaited(run: Run) -> Pod | None:
+    """The newest pod that may yet run."""
+    return next((pod for pod in reversed(run.pods) if not pod.ended), None)
 
 
-def _warnings(events: Sequence[Body]) -> Iterator[str]:
+def _said(pod: Pod) -> str | None:
+    """A pod's own word on why it does not run."""
+    if pod.waiting_reason and pod.waiting_reason not in ("ContainerCreating", "PodInitializing"):
+        return f"pod {pod.name}: {pod.waiting_reason}: {pod.waiting_message}"
+    return f"pod {pod.name}: {pod.unscheduled}" if pod.unscheduled else None
+
+
+def _warning(events: Sequence[Body]) -> str | None:
     """The newest Warning, without the random names of the pods that came to nothing, so that the same cause reads the same."""
     warnings = [event for event in events if event.get("type") == "Warning"]
-    if warnings:
-        newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-        text = re.sub(r'pods "([^"]+)-[a-z0-9]{5}"', r'pods "\1"', str(newest.get("message") or ""))
-        yield f"{newest.get('reason')}: {text}"
+    if not warnings:
+        return None
+    newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    text = re.sub(r'pods "([^"]+)-[a-z0-9]{5}"', r'pods "\1"', str(newest.get("message") or ""))
+    return f"{newest.get('reason')}: {text}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +11,9 @@ from tests.unit.operator.objects import NOW, SETTINGS, SPEC, Story, ended, pod
 
 from distillery.api.measure import MetricValue
 from distillery.api.result import Progress
-from distillery.observe import Refusal
+from distillery.decide.waiting import unexplained
+from distillery.observe import Pod, Refusal
+from distillery.timestamps import stamp
 
 INSTALLED = replace(SETTINGS, gateway_url="http://gateway")
 
@@ -21,6 +23,15 @@ def starting(**fields: Any) -> Story:
     story = Story()
     story.settle()
     story.change("preflight", pods=(pod("Pending", **fields),))
+    return story
+
+
+def begun() -> Story:
+    """A job whose preflight the Job controller has begun with, half a minute ago, and has no pod yet."""
+    story = Story()
+    story.settle()
+    story.change("preflight", started=stamp(NOW))
+    story.wait(30)
     return story
 
 
@@ -75,9 +86,7 @@ def test_a_pods_own_words(fields: dict[str, str], reason: str, words: str) -> No
     ],
 )  # fmt: skip
 def test_events_of_a_job_without_pods(words: str, reason: str, remedy: str) -> None:
-    story = Story()
-    story.settle()
-    story.wait(30)
+    story = begun()
     run = story.run("preflight")
     events = {run.uid: [warning("FailedCreate", "older", "2026-01-01T11:00:00Z"), warning("FailedCreate", f"Error creating: {words}")]}
     story.act(events=events)
@@ -94,10 +103,46 @@ def test_events_of_a_pod_whose_container_is_being_made() -> None:
     assert story.stage("preflight").reason == "VolumeUnavailable"
 
 
-def test_the_same_cause_is_written_and_told_once() -> None:
+def test_a_job_that_its_controller_has_not_begun_says_so() -> None:
     story = Story()
     story.settle()
     story.wait(30)
+    decision = story.act()
+    stage = story.stage("preflight")
+    assert (stage.state, stage.reason, decision.requeue_after) == ("Waiting", "Waiting", 30)
+    assert "was not begun yet by the Job controller" in stage.message
+    story.change("preflight", started=stamp(story.now))
+    assert story.act().requeue_after == 30
+    story.wait(30)
+    story.act()
+    assert "has no running pod yet" in story.stage("preflight").message
+
+
+@pytest.mark.parametrize(
+    ("started", "pods", "seconds", "uid"),
+    [
+        (None, (), 3600, None),
+        (NOW, (), 29, None),
+        (NOW, (), 30, "run"),
+        (NOW, (ended(143),), 30, "run"),
+        (NOW, (pod("Pending"),), 30, "pod-uid-1"),
+        (NOW, (pod("Pending", waiting_reason="ContainerCreating"),), 30, "pod-uid-1"),
+        (NOW, (pod("Pending", waiting_reason="ImagePullBackOff"),), 30, None),
+        (NOW, (pod("Pending", unscheduled="0/3 nodes are available"),), 30, None),
+        (NOW, (pod("Running"),), 30, None),
+    ],
+)
+def test_events_are_read_of_what_says_nothing_itself(
+    started: datetime | None, pods: tuple[Pod, ...], seconds: int, uid: str | None
+) -> None:
+    story = Story()
+    story.settle()
+    story.change("preflight", uid="run", started=stamp(started) if started else None, pods=pods)
+    assert unexplained(story.run("preflight"), NOW + timedelta(seconds=seconds)) == uid
+
+
+def test_the_same_cause_is_written_and_told_once() -> None:
+    story = begun()
     run = story.run("preflight")
     told = []
     for name in ("aaaaa", "bbbbb", "ccccc"):

@@ -167,17 +167,31 @@ async def test_the_gateway_is_asked_only_about_running_pods() -> None:
     assert world.stage("preflight")["progress"]["percentage"] == 40
 
 
-async def test_events_are_read_only_about_what_does_not_run() -> None:
+async def test_events_are_read_only_about_what_does_not_run_and_does_not_say_why() -> None:
     world = World(script=lambda stage, run: None)
     await world.settle()
     (job,) = world.jobs()
-    world.start_pod(job, {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}})
+    stuck = world.start_pod(job, {"waiting": {"reason": "ContainerCreating"}})
+    meta, about = {"namespace": "team-a", "name": "stuck"}, {"uid": stuck["metadata"]["uid"]}
+    words = {"type": "Warning", "reason": "FailedMount", "message": 'configmap "x" not found'}
+    world.cluster.create({"kind": "CoreEvent", "metadata": meta, "involvedObject": about, **words})
     await world.settle()
     assert "events_of" not in world.cluster.calls
     world.now = world.now.replace(minute=1)
     await world.settle()
+    assert world.stage("preflight")["reason"] == "VolumeUnavailable"
+    assert world.cluster.calls.count("events_of") == 1
+
+
+async def test_a_pod_that_says_why_it_does_not_run_needs_no_events() -> None:
+    world = World(script=lambda stage, run: None)
+    await world.settle()
+    (job,) = world.jobs()
+    world.start_pod(job, {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}})
+    world.now = world.now.replace(minute=1)
+    await world.settle()
     assert world.stage("preflight")["reason"] == "SecretMissing"
-    assert "events_of" in world.cluster.calls
+    assert "events_of" not in world.cluster.calls
 
 
 async def test_finished_jobs_of_an_earlier_version_are_not_written() -> None:
