@@ -53,6 +53,8 @@ def teacher_server(cluster: Cluster, object_store: ObjectStore, inputs: str) -> 
             "data": {"serve.py": (EXAMPLE / "serve.py").read_text()},
         },
     ]
+    # An earlier run may have left it on its way out: what is applied to it then would go with it.
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     for item in objects:
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(item))
     manifest = (
