@@ -16,8 +16,6 @@ from .situation import Decision, Deletion, Draft, Situation, is_open, is_outdate
 __all__ = ["Decision", "Deletion", "decide"]
 #: A status that is older than a child is read again after so many seconds.
 OUTDATED_SECONDS = 1.0
-#: How often something that waits is looked at again, in case that no watch event tells.
-WAITING_SECONDS = 30.0
 
 
 def decide(job: DistillationJob, plan: Plan, observed: Observed, now: datetime) -> Decision:
@@ -70,12 +68,11 @@ def _requeue_after(situation: Situation, draft: Draft, creates: bool) -> float |
     for stage in draft.status.stages:
         when = record.retry_at(stage)
         if when is not None:  # a moment that has passed waits for something else
-            waits.append(when - situation.now.timestamp() if when > situation.now.timestamp() else WAITING_SECONDS)
+            waits.append(when - situation.now.timestamp() if when > situation.now.timestamp() else waiting.WAITING_SECONDS)
         run = situation.observed.runs.get(stage.job_name or "")
         if is_open(stage) and (run is None or not (run.suspended or any(pod.running for pod in run.pods))):
-            explained_in = waiting.seconds_to_explain(run, situation.now) if run else None
-            waits.append(explained_in or WAITING_SECONDS)
+            waits.append(waiting.seconds_to_look(run, situation.now))
     if draft.suspension == "stopping":
-        waits.append(WAITING_SECONDS)
+        waits.append(waiting.WAITING_SECONDS)
     soonest = min((wait for wait in waits if wait is not None), default=None)
     return None if soonest is None else max(soonest, 0.5)

@@ -18,6 +18,10 @@ from .situation import MOST_STALE_RUNS, Draft, Situation, is_open
 
 #: A pod that starts in this time needs no explanation.
 GRACE_SECONDS = 30.0
+#: How often something that waits is looked at again, in case that no watch event tells.
+WAITING_SECONDS = 30.0
+#: The same for a Job that the Job controller has not begun in this time: it is busy with others, and so is the API server.
+NOT_BEGUN_SECONDS = 60.0
 
 
 class Explanation(NamedTuple):
@@ -67,6 +71,14 @@ def seconds_to_explain(run: Run, now: datetime) -> float | None:
     """Until a run without a running pod has to be explained; None: that does not apply."""
     idle = run.finished is None and not run.deleting and not run.suspended and not _runs(run)
     return max(0.0, GRACE_SECONDS - (now - run.idle_since).total_seconds()) if idle else None
+
+
+def seconds_to_look(run: Run | None, now: datetime) -> float:
+    """Until an open run that is not there, or has no running pod, is looked at again."""
+    explained_in = seconds_to_explain(run, now) if run else None
+    if run is not None and explained_in == 0 and run.started is None and (now - run.idle_since).total_seconds() >= NOT_BEGUN_SECONDS:
+        return NOT_BEGUN_SECONDS
+    return explained_in or WAITING_SECONDS
 
 
 def watch(situation: Situation, draft: Draft) -> Draft:

@@ -111,6 +111,8 @@ def test_a_job_that_its_controller_has_not_begun_says_so() -> None:
     stage = story.stage("preflight")
     assert (stage.state, stage.reason, decision.requeue_after) == ("Waiting", "Waiting", 30)
     assert "was not begun yet by the Job controller" in stage.message
+    story.wait(30)
+    assert story.act().requeue_after == 60
     story.change("preflight", started=stamp(story.now))
     assert story.act().requeue_after == 30
     story.wait(30)
