@@ -4,36 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import BUCKET, Team
-from tests.e2e.store import objects_under
+from tests.e2e.conftest import Team
+from tests.e2e.training import TRAINING, checkpoints, logged_steps, running_pod
 
 pytestmark = pytest.mark.cluster
-
-TRAINING: dict[str, Any] = {
-    "maxSteps": 3000,
-    "globalBatchSize": 16,
-    "maxSequenceLength": 256,
-    "learningRate": "0.002",
-    "checkpoint": {"everySteps": 200},
-}
-MARKER = "/complete.json"
-
-
-def running_pod(team: Team, name: str, stage: str, other_than: tuple[str, ...] = ()) -> str:
-    """The name of the stage's running pod, which is not one of those that were killed."""
-
-    def running() -> list[str]:
-        pods = [p for p in team.pods(name, stage) if p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"]]
-        return [p["metadata"]["name"] for p in pods if p["metadata"]["name"] not in other_than]
-
-    return str(team.wait(running, f"a running pod of {stage}")[0])
-
-
-def checkpoints(s3: Any, team: Team, name: str) -> set[str]:
-    """The marker files of training's checkpoints in the store."""
-    stage_hash = team.stage(name, "train")["hash"]
-    keys = objects_under(s3, f"{team.output}/stages/train-{stage_hash}/work")
-    return {key for key in keys if key.endswith(MARKER)}
 
 
 def test_training_pod_killed_and_evicted_continues_from_its_checkpoint(team: Team, s3: Any) -> None:
@@ -51,12 +25,8 @@ def test_training_pod_killed_and_evicted_continues_from_its_checkpoint(team: Tea
     last = running_pod(team, name, "train", (evicted, killed))
     team.wait(lambda: "resumed from checkpoint" in team.kubectl("logs", last), "training to go on")
     team.ended(name)
-    train = team.stage(name, "train")
-    assert train["attempts"] == 0
-    folder = f"{team.output.removeprefix(f's3://{BUCKET}/')}/stages/train-{train['hash']}"
-    manifest = json.loads(s3.get_object(Bucket=BUCKET, Key=f"{folder}/manifest.json")["Body"].read())
-    log = s3.get_object(Bucket=BUCKET, Key=f"{folder}/{manifest['root']}/log.jsonl")["Body"].read()
-    assert [json.loads(line)["step"] for line in log.splitlines()] == list(range(1, TRAINING["maxSteps"] + 1))
+    assert team.stage(name, "train")["attempts"] == 0
+    assert logged_steps(s3, team, name) == list(range(1, TRAINING["maxSteps"] + 1))
 
 
 def test_missing_rows_end_the_job_and_the_documented_wait_ends_too(team: Team) -> None:
