@@ -9,6 +9,8 @@ What is left out, and why that is safe:
   which a queue (Kueue's webhook) holds back: then it is for a pass to say so.
 - A Job in which nothing that a pass reads differs from the last time. `active` is not read: that a pod was made matters when it runs
   (`ready`), ends, or after half a minute has not begun; the last is a delay that the pass which created the Job asked for.
+- A DistillationJob for which nothing is to be done any more, and its Jobs that have ended. (What it has left running, because the operator
+  died when it was to be deleted, is told by that Job.)
 - A Job whose controller is half way through counting pods that have ended (`uncountedTerminatedPods`): its next write follows at once.
 
 Each of these is remembered, within bounds, by the process that saw it; what is forgotten, or was seen by a process before, is news. An
@@ -21,20 +23,21 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from .observe import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_suspended
-from .settings import STAGE_LABEL
+from .observe import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_settled, is_suspended
+from .settings import STAGE_LABEL, UID_LABEL
 
 Body = Mapping[str, Any]
 K = TypeVar("K")
 V = TypeVar("V")
-#: Jobs that have not finished, a few hundred bytes each; and writes of ours, which come back within seconds.
+#: Jobs that have not finished or are settled, a few hundred bytes each; and writes of ours, which come back within seconds.
 MOST_SEEN, MOST_WRITTEN = 20_000, 5_000
 
 
 class News:
-    """What this process has written, and what it last saw of each Job that has not finished."""
+    """What this process has written, what it last saw of each Job that has not finished, and which DistillationJobs are settled."""
 
     def __init__(self) -> None:
+        self._settled: OrderedDict[str, None] = OrderedDict()
         self._written: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._seen: OrderedDict[str, tuple[object, ...]] = OrderedDict()
 
@@ -44,6 +47,9 @@ class News:
 
     def of_job(self, body: Body) -> bool:
         """Whether a DistillationJob may hold something new."""
+        if is_settled(body):
+            _keep(self._settled, body["metadata"]["uid"], None, MOST_SEEN)
+            return False
         return _version(body) not in self._written
 
     def of_child(self, body: Body, gone: bool) -> bool:
@@ -52,7 +58,7 @@ class News:
         before, now = self._seen.get(uid), facts(body)
         if gone or ended(body):
             self._seen.pop(uid, None)
-            return True
+            return (body["metadata"].get("labels") or {}).get(UID_LABEL) not in self._settled
         if _is_counting(body) and "deletionTimestamp" not in body["metadata"]:
             return False
         _keep(self._seen, uid, now, MOST_SEEN)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from .allowance import Allowance
+from .api import reasons
 from .api.budget import TeacherBudgetStatus
 from .api.result import TERMINATED, Progress
 from .api.status import DistillationJobStatus
@@ -197,6 +198,16 @@ def _common(body: Body) -> dict[str, Any]:
         "spec": body.get("spec") or {},
         "deleting": "deletionTimestamp" in meta,
     }
+
+
+def has_ended(job: Body) -> bool:
+    """Whether a DistillationJob, as it is written, has succeeded or failed; terminal is terminal."""
+    return any(c["type"] == reasons.SUCCEEDED and c["status"] in ("True", "False") for c in _conditions(job))
+
+
+def is_settled(job: Body) -> bool:
+    """Whether nothing is to be done for a DistillationJob any more: it has ended, owes no budget, and stays."""
+    return has_ended(job) and "ttlSecondsAfterFinished" not in job["spec"] and not job["status"].get("budgetClaimed")
 
 
 def runs_from(jobs: Sequence[Body], pods: Sequence[Body]) -> tuple[dict[str, Run], int]:

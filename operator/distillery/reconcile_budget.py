@@ -8,9 +8,8 @@ from datetime import datetime
 from .cluster import BudgetKey, Cluster, Key, NotFound
 from .decide.teacher_budget import decide_budget, problem
 from .gateway_client import Gateway
-from .observe import budget_from
+from .observe import budget_from, has_ended
 from .reconcile import difference, tell
-from .resync import has_ended
 
 
 async def reconcile_budget(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from .api import reasons
 from .cluster import Body, BudgetKey, Cluster, ClusterError, Key
 from .metrics import Metrics
+from .observe import is_settled
 
 log = logging.getLogger(__name__)
 PHASES = ("Active", "Suspended", "Succeeded", "Failed")
@@ -21,11 +22,6 @@ def phase(job: Body) -> str:
     conditions = {c["type"]: c["status"] for c in job.get("status", {}).get("conditions", ())}
     ended = {"True": "Succeeded", "False": "Failed"}.get(conditions.get(reasons.SUCCEEDED, ""))
     return ended or ("Suspended" if conditions.get(reasons.SUSPENDED) == "True" else "Active")
-
-
-def has_ended(job: Body) -> bool:
-    """Whether nothing is done for a job any more."""
-    return phase(job) in ("Succeeded", "Failed")
 
 
 async def resync(
@@ -39,7 +35,7 @@ async def resync(
         try:
             async for job in cluster.list_jobs():
                 counts[phase(job)] += 1
-                if not has_ended(job) or "ttlSecondsAfterFinished" in job["spec"] or job["status"].get("budgetClaimed"):
+                if not is_settled(job):
                     add(Key(job["metadata"]["namespace"], job["metadata"]["name"]))
             async for budget in cluster.list_budgets():
                 add(BudgetKey(budget["metadata"]["namespace"], budget["metadata"]["name"]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from tests.crash.ends import End
-from tests.crash.history import settled
+from tests.crash.fake_cluster import Killed
+from tests.crash.history import history, settled, state
 from tests.crash.paths import PATHS
 from tests.crash.specs import MINIMAL
 from tests.crash.world import World
@@ -15,6 +17,7 @@ from tests.crash.world import World
 from distillery.api.result import Progress
 from distillery.cluster import Body
 from distillery.news import News
+from distillery.observe import is_settled
 from distillery.settings import Settings
 
 RESYNC = timedelta(seconds=330)
@@ -25,13 +28,13 @@ NEVER = timedelta(days=1)
 class Watching:
     """The operator as it runs: a pass per batch of watch events, after the delay that a pass asked for, and at each resync.
 
-    Every change of an object of a watched kind is one event; the event number `lost` never arrives.
+    Every change of an object of a watched kind is one event; the event number `lost` never arrives. It begins with what is there.
     """
 
     def __init__(self, world: World, lost: int | None = None) -> None:
         self.world, self.lost = world, lost
-        self.events, self.queued, self.news = 0, True, News()
-        self.coming: list[tuple[str, Body]] = []
+        self.events, self.queued, self.news = 0, False, News()
+        self.coming: list[tuple[str, Body]] = [("ADDED", body) for body in world.cluster.objects.values()]
         world.cluster.heard = lambda kind, body: self.coming.append((kind, body))
         world.cluster.wrote = self.news.wrote
         self.timer, self.resync = NEVER, RESYNC
@@ -55,11 +58,15 @@ class Watching:
             if body["kind"] not in ("DistillationJob", "TeacherBudget", "Job"):
                 continue
             if self.events != self.lost:
-                is_child, gone = body["kind"] == "Job", change == "DELETED"
-                news = self.news.of_child(body, gone) if is_child else self.news.of_job(body)
-                self.queued = self.queued or news
+                self.queued = self._is_news(change, body) or self.queued
             self.events += 1
         self.coming.clear()
+
+    def _is_news(self, change: str, body: Body) -> bool:
+        """A budget wakes the jobs that it pays for and that have not ended (`reconcile_budget`)."""
+        if body["kind"] == "TeacherBudget":
+            return not self.world.ended()
+        return self.news.of_child(body, change == "DELETED") if body["kind"] == "Job" else self.news.of_job(body)
 
     async def _pass(self) -> None:
         assert self.world.passes < 500
@@ -71,10 +78,11 @@ class Watching:
     def _sleep(self) -> None:
         wake = min(self.timer, self.resync)
         self.world.now = max(self.world.now, self.start + wake)
+        self.queued = wake == self.timer
         if wake == self.resync:
             self.resync += RESYNC
+            self.queued = self.queued or not is_settled(self.world.job)
         self.timer = NEVER
-        self.queued = True
 
 
 @pytest.mark.parametrize("path", ["golden", "exports", "suspended and resumed", "job vanished", "endpoint", "endpoint, budget missing"])
@@ -88,6 +96,30 @@ async def test_any_watch_event_may_be_lost(path: str) -> None:
         late = await watching.run() - took
         assert late <= timedelta(minutes=6), f"event {lost}"
         assert settled(watching.world.cluster.objects) == final, f"event {lost}"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_what_is_there_tells_a_new_process_all(path: str) -> None:
+    """Its predecessor died after any call. What has ended is no news; what it left undone is."""
+    make: Callable[[], World] = PATHS[path]
+    passes = await history(make())
+    for start, (snapshot, calls) in enumerate(passes):
+        for call in range(1, len(calls) + 1):
+            world = make()
+            world.restore(snapshot)
+            world.cluster.kill_at, world.cluster.kill_after_effect = call, True
+            with suppress(Killed):
+                await world.reconcile()
+            await Watching(world).run()
+            assert state(world.cluster.objects) == state(passes[-1][0].objects), f"pass {start}, call {call}"
+
+
+async def test_what_has_ended_costs_a_new_process_nothing() -> None:
+    world = World()
+    await world.run()
+    world.cluster.calls.clear()
+    await Watching(world).run()
+    assert world.cluster.calls == []
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if "refused at" not in path and "refuses" not in path])

@@ -78,6 +78,34 @@ def test_a_job_that_a_queue_holds_back_is_news_when_it_is_created() -> None:
     assert [news.of_child(body, gone=False) for body in way] == [True, False, True]
 
 
+SETTLED = {"spec": {}, "status": {"conditions": [{"type": "Succeeded", "status": "False"}]}}
+
+
+def test_a_job_that_is_settled_is_no_news_nor_are_its_ended_children() -> None:
+    news = News()
+    over, left = (child(2, uid=uid, conditions=kind) for uid, kind in (("over", ended("Complete")), ("left", None)))
+    for body in (over, left):
+        body["metadata"]["labels"] = LABELS | {"distillery.dev/uid": "dj"}
+    assert news.of_child(over, gone=False), "it may come first"
+    assert not news.of_job({"metadata": {"uid": "dj", "resourceVersion": "9"}, **SETTLED})
+    assert not news.of_child(over, gone=False)
+    assert news.of_child(left, gone=False), "what runs on is to be deleted"
+    assert news.of_child(child(2, uid="of another", conditions=ended("Complete")), gone=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"ttlSecondsAfterFinished": 0}},
+        {"status": SETTLED["status"] | {"budgetClaimed": True}},
+        {"status": {"conditions": [{"type": "Succeeded", "status": "Unknown"}]}},
+        {"status": {}},
+    ],
+)
+def test_a_job_for_which_something_is_to_be_done_is_news(change: Body) -> None:
+    assert News().of_job({"metadata": {"uid": "dj", "resourceVersion": "9"}, **SETTLED, **change})
+
+
 def test_our_own_write_is_no_news_and_any_other_version_is() -> None:
     news = News()
     for version in (4, 5):
