@@ -116,6 +116,7 @@ class Run:
     number: int
     created: datetime
     started: str | None = None
+    active: int = 0
     suspended: bool = False
     deleting: bool = False
     finished: Literal["Complete", "Failed"] | None = None
@@ -238,7 +239,7 @@ def _controller_uid(body: Body) -> str:
 
 
 def _run(body: Body, pods: Sequence[Pod]) -> Run | None:
-    meta = body["metadata"]
+    meta, status = body["metadata"], body.get("status") or {}
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     number = annotations.get(RUN_ANNOTATION, "")
     if STAGE_LABEL not in labels or HASH_ANNOTATION not in annotations or not number.isdecimal():
@@ -251,7 +252,8 @@ def _run(body: Body, pods: Sequence[Pod]) -> Run | None:
         hash=annotations[HASH_ANNOTATION],
         number=int(number),
         created=_created(meta),
-        started=(body.get("status") or {}).get("startTime"),
+        started=status.get("startTime"),
+        active=status.get("active") or 0,
         suspended=is_suspended(body),
         deleting="deletionTimestamp" in meta,
         finished=finish["type"] if finish else None,

@@ -89,7 +89,7 @@ async def gather(
     if any(pod.running for run in going for pod in run.pods):
         observed = replace(observed, progress=await gateway.progress(job.namespace, job.name, job.uid))
     uids = [uid for run in going if (uid := unexplained(run, now)) is not None]
-    return replace(observed, events={uid: await cluster.events_of(job.namespace, uid) for uid in uids})
+    return replace(observed, events={uid: await cluster.warnings_of(job.namespace, uid) for uid in uids})
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:

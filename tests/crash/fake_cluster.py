@@ -91,9 +91,9 @@ class FakeCluster:
 
         await self.call("create_event", told)
 
-    async def events_of(self, namespace: str, uid: str) -> list[Body]:
+    async def warnings_of(self, namespace: str, uid: str) -> list[Body]:
         found = [b for (kind, ns, _), b in self.objects.items() if (kind, ns) == ("CoreEvent", namespace)]
-        return await self.call("events_of", lambda: [b for b in found if b["involvedObject"]["uid"] == uid])
+        return await self.call("warnings_of", lambda: [b for b in found if (b["type"], b["involvedObject"]["uid"]) == ("Warning", uid)])
 
     async def list_jobs(self, namespace: str | None = None) -> AsyncIterator[Body]:
         for (kind, where, _), body in list(self.objects.items()):

@@ -115,8 +115,9 @@ class Cluster(Protocol):
     async def create_event(self, body: Body) -> None:
         """Create an events.k8s.io/v1 Event; one of the same name means that it was told already. Invalid, NotFound."""
 
-    async def events_of(self, namespace: str, uid: str) -> list[Body]:
-        """The Events about one object (core/v1 form: reason, message, type, lastTimestamp), to explain why it waits."""
+    async def warnings_of(self, namespace: str, uid: str) -> list[Body]:
+        """The Events of type Warning about one object (core/v1 form: reason, message, lastTimestamp), to explain why it waits; of the last
+        seconds they may lack some."""
 
     def list_jobs(self, namespace: str | None = None) -> AsyncIterator[Body]:
         """Every DistillationJob of a namespace, or of all that are watched, page by page."""

@@ -9,6 +9,7 @@ from distillery.api.base import API_VERSION
 from distillery.settings import JOB_LABEL, UID_LABEL
 
 from . import AlreadyExists, Body, Children, NotFound, controller
+from .events import Warnings
 from .session import Session, path
 
 CORE, BATCH, EVENTS, LEASES = "api/v1", "apis/batch/v1", "apis/events.k8s.io/v1", "apis/coordination.k8s.io/v1"
@@ -32,6 +33,7 @@ class ApiServer:
         self._session = session
         self._namespaces = namespaces or (None,)
         self._guard, self._wrote = guard, wrote
+        self._warnings = Warnings(session)
 
     async def get_job(self, namespace: str, name: str) -> Body:
         """The DistillationJob as it is now."""
@@ -94,11 +96,9 @@ class ApiServer:
         except AlreadyExists:
             return
 
-    async def events_of(self, namespace: str, uid: str) -> list[Body]:
-        """The Events about an object."""
-        found = await self._session.get(path(CORE, namespace, "events"), fieldSelector=f"involvedObject.uid={uid}", limit=PAGE)
-        items: list[Body] = found["items"]
-        return items
+    async def warnings_of(self, namespace: str, uid: str) -> list[Body]:
+        """The Warnings about an object, as of some seconds ago."""
+        return await self._warnings.about(namespace, uid)
 
     async def list_jobs(self, namespace: str | None = None) -> AsyncIterator[Body]:
         """Every DistillationJob of a namespace, or of all that are watched."""

@@ -93,15 +93,14 @@ def watch(situation: Situation, draft: Draft) -> Draft:
 
 
 def unexplained(run: Run, now: datetime) -> str | None:
-    """The uid of the object whose Events have to be read to explain a run: its pod if that says nothing itself, or the Job that has made
-    none. Before the Job controller has begun with a Job there are none about it. (Kubernetes has no index of Events: each reading of them
-    costs an API server all of the namespace.)"""
+    """The uid of the object whose Events may explain a run: its pod if that says nothing itself, or the Job if by its own account it has no
+    pod. Where the Job controller has not yet begun with a Job, or not yet counted its pods that ended, there are none to read."""
     if not needs_explaining(run, now):
         return None
     pod = _awaited(run)
     if pod is not None:
         return None if _said(pod) else pod.uid
-    return run.uid if run.started else None
+    return run.uid if run.started and not run.active else None
 
 
 def explain(run: Run, events: Mapping[str, Sequence[Body]], field: str) -> Explanation:
@@ -109,10 +108,12 @@ def explain(run: Run, events: Mapping[str, Sequence[Body]], field: str) -> Expla
     pod = _awaited(run)
     if pod is not None:
         words = _said(pod) or _warning(events.get(pod.uid, ())) or f"pod {pod.name} is {pod.waiting_reason or pod.phase}"
-    elif run.started:
-        words = _warning(events.get(run.uid, ())) or f"Job {run.name} has no running pod yet"
-    else:
+    elif not run.started:
         words = f"Job {run.name} was not begun yet by the Job controller of Kubernetes"
+    elif run.active:
+        words = f"what the pods of Job {run.name} did was not seen yet by the Job controller of Kubernetes"
+    else:
+        words = _warning(events.get(run.uid, ())) or f"Job {run.name} has no running pod yet"
     return understand(words, field)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -120,27 +120,33 @@ def test_a_job_that_its_controller_has_not_begun_says_so() -> None:
     assert "has no running pod yet" in story.stage("preflight").message
 
 
+def test_a_pod_that_ended_and_was_not_counted_yet() -> None:
+    story = begun()
+    story.change("preflight", active=1, pods=(ended(0),))
+    story.act()
+    assert "was not seen yet by the Job controller" in story.stage("preflight").message
+
+
 @pytest.mark.parametrize(
-    ("started", "pods", "seconds", "uid"),
+    ("begun", "active", "pods", "after", "uid"),
     [
-        (None, (), 3600, None),
-        (NOW, (), 29, None),
-        (NOW, (), 30, "run"),
-        (NOW, (ended(143),), 30, "run"),
-        (NOW, (pod("Pending"),), 30, "pod-uid-1"),
-        (NOW, (pod("Pending", waiting_reason="ContainerCreating"),), 30, "pod-uid-1"),
-        (NOW, (pod("Pending", waiting_reason="ImagePullBackOff"),), 30, None),
-        (NOW, (pod("Pending", unscheduled="0/3 nodes are available"),), 30, None),
-        (NOW, (pod("Running"),), 30, None),
+        (False, 0, (), 3600, None),
+        (True, 0, (), 29, None),
+        (True, 0, (), 30, "run"),
+        (True, 0, (ended(143),), 30, "run"),
+        (True, 1, (ended(0),), 30, None),
+        (True, 1, (pod("Pending"),), 30, "pod-uid-1"),
+        (True, 1, (pod("Pending", waiting_reason="ContainerCreating"),), 30, "pod-uid-1"),
+        (True, 1, (pod("Pending", waiting_reason="ImagePullBackOff"),), 30, None),
+        (True, 1, (pod("Pending", unscheduled="0/3 nodes are available"),), 30, None),
+        (True, 1, (pod("Running"),), 30, None),
     ],
 )
-def test_events_are_read_of_what_says_nothing_itself(
-    started: datetime | None, pods: tuple[Pod, ...], seconds: int, uid: str | None
-) -> None:
+def test_events_are_read_of_what_says_nothing_itself(begun: bool, active: int, pods: tuple[Pod, ...], after: int, uid: str | None) -> None:
     story = Story()
     story.settle()
-    story.change("preflight", uid="run", started=stamp(started) if started else None, pods=pods)
-    assert unexplained(story.run("preflight"), NOW + timedelta(seconds=seconds)) == uid
+    story.change("preflight", uid="run", started=stamp(NOW) if begun else None, active=active, pods=pods)
+    assert unexplained(story.run("preflight"), NOW + timedelta(seconds=after)) == uid
 
 
 def test_the_same_cause_is_written_and_told_once() -> None:

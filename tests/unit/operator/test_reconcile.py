@@ -176,11 +176,11 @@ async def test_events_are_read_only_about_what_does_not_run_and_does_not_say_why
     words = {"type": "Warning", "reason": "FailedMount", "message": 'configmap "x" not found'}
     world.cluster.create({"kind": "CoreEvent", "metadata": meta, "involvedObject": about, **words})
     await world.settle()
-    assert "events_of" not in world.cluster.calls
+    assert "warnings_of" not in world.cluster.calls
     world.now = world.now.replace(minute=1)
     await world.settle()
     assert world.stage("preflight")["reason"] == "VolumeUnavailable"
-    assert world.cluster.calls.count("events_of") == 1
+    assert world.cluster.calls.count("warnings_of") == 1
 
 
 async def test_a_pod_that_says_why_it_does_not_run_needs_no_events() -> None:
@@ -191,7 +191,7 @@ async def test_a_pod_that_says_why_it_does_not_run_needs_no_events() -> None:
     world.now = world.now.replace(minute=1)
     await world.settle()
     assert world.stage("preflight")["reason"] == "SecretMissing"
-    assert "events_of" not in world.cluster.calls
+    assert "warnings_of" not in world.cluster.calls
 
 
 async def test_finished_jobs_of_an_earlier_version_are_not_written() -> None:

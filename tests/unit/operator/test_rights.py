@@ -55,7 +55,7 @@ async def operator_rights() -> Rights:
     await server.patch_budget_status("n", "x", "1", {})
     await server.delete_distillation_job("n", "x", "u")
     await server.create_event(ITEM)
-    await server.events_of("n", "u")
+    await server.warnings_of("n", "u")
     assert [job async for job in server.list_jobs()] == []
     assert [budget async for budget in server.list_budgets()] == []
     return recorder.used
@@ -90,6 +90,6 @@ def test_every_request_of_the_operator_is_in_the_list_above() -> None:
     public = {name for name in methods if not name.startswith("_")}
     assert public == {
         "get_job", "children", "get_child", "create_config_map", "create_job", "delete_job", "patch_status", "delete_distillation_job",
-        "create_event", "events_of", "list_jobs", "serves_our_kinds", "get_lease", "create_lease", "replace_lease", "get_pod",
+        "create_event", "warnings_of", "list_jobs", "serves_our_kinds", "get_lease", "create_lease", "replace_lease", "get_pod",
         "review_token", "get_budget", "list_budgets", "patch_budget_status",
     }  # fmt: skip
