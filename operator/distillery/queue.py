@@ -22,8 +22,9 @@ Handler = Callable[[K], Awaitable[float | None]]
 FIRST_DELAY = 0.2
 #: Below a minute, so that after an outage everything is caught up within one.
 LONGEST_DELAY = 45.0
-#: A key that is not `first` is overtaken by those that come within so many seconds after it; so none waits for ever.
-PATIENCE = 10.0
+#: A key that is not `first` is overtaken by those that come within so many seconds after it; so none waits for ever. As long as a thousand
+#: new jobs take: with ten seconds, the stages that ended meanwhile waited for them.
+PATIENCE = 60.0
 
 
 class _Added(NamedTuple):

@@ -79,7 +79,7 @@ async def test_what_comes_first_overtakes_but_holds_nobody_up_for_ever() -> None
     queue.add("x", first=True)
     queue.add("c", first=True)
     async with running(queue, seen):
-        for n in range(20):
+        for n in range(int(PATIENCE) + 10):
             await asyncio.sleep(1)
             queue.add(f"first-{n}", first=True)
     order = [key for _, key in seen.started]
