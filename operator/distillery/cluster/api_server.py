@@ -10,12 +10,11 @@ from distillery.settings import JOB_LABEL, UID_LABEL
 
 from . import AlreadyExists, Body, Children, NotFound, controller
 from .events import Warnings
-from .session import Session, path
+from .session import Session, every, path
 
 CORE, BATCH, EVENTS, LEASES = "api/v1", "apis/batch/v1", "apis/events.k8s.io/v1", "apis/coordination.k8s.io/v1"
 OURS = f"apis/{API_VERSION}"
 JOBS, BUDGETS = "distillationjobs", "teacherbudgets"
-PAGE = 500
 _KINDS = {"ConfigMap": (CORE, "configmaps"), "Job": (BATCH, "jobs")}
 
 
@@ -167,11 +166,5 @@ class ApiServer:
 
     async def _every(self, plural: str, namespaces: Sequence[str | None]) -> AsyncIterator[Body]:
         for namespace in namespaces:
-            more: dict[str, str] = {}
-            while True:
-                page = await self._session.get(path(OURS, namespace, plural), limit=PAGE, **more)
-                for body in page["items"]:
-                    yield body
-                if not page["metadata"].get("continue"):
-                    break
-                more = {"continue": page["metadata"]["continue"]}
+            async for body in every(self._session, path(OURS, namespace, plural)):
+                yield body

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from . import Body
-from .session import Session, path
+from .session import Session, every, path
 
-PAGE = 500
 #: What was read is used for so many seconds; and for so many times as long as it took to read, so that this costs a tenth at most.
 KEPT_SECONDS, KEPT_TIMES = 5.0, 10
 _FIELDS = ("type", "reason", "message", "lastTimestamp", "eventTime")
@@ -56,12 +55,7 @@ class Warnings:
 
     async def _read(self, namespace: str) -> dict[str, list[Body]]:
         found: dict[str, list[Body]] = {}
-        more: dict[str, str] = {}
-        while True:
-            page = await self._session.get(path("api/v1", namespace, "events"), fieldSelector="type=Warning", limit=PAGE, **more)
-            for event in page["items"]:
-                told = {name: event[name] for name in _FIELDS if name in event}
-                found.setdefault((event.get("involvedObject") or {}).get("uid", ""), []).append(told)
-            if not (page.get("metadata") or {}).get("continue"):
-                return found
-            more = {"continue": page["metadata"]["continue"]}
+        async for event in every(self._session, path("api/v1", namespace, "events"), fieldSelector="type=Warning"):
+            told = {name: event[name] for name in _FIELDS if name in event}
+            found.setdefault((event.get("involvedObject") or {}).get("uid", ""), []).append(told)
+        return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,8 @@ from . import AlreadyExists, Body, ClusterError, Conflict, Forbidden, Invalid, N
 
 #: A read of many objects may take long; a single request that takes longer than this is tried again later.
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+#: Objects of one answer to a list.
+PAGE = 500
 _MERGE_PATCH = "application/merge-patch+json"
 _BY_STATUS: Mapping[int, type[ClusterError]] = {
     400: Invalid,
@@ -105,6 +107,18 @@ class Session:
         finally:
             self._metrics.api_requests.labels(verb, code).inc()
             self._metrics.api_seconds.labels(verb).observe(perf_counter() - started)
+
+
+async def every(session: Session, path: str, **query: str) -> AsyncIterator[Body]:
+    """All objects of a list, page by page."""
+    more: dict[str, str] = {}
+    while True:
+        page = await session.get(path, limit=PAGE, **query, **more)
+        for body in page["items"]:
+            yield body
+        if not (page.get("metadata") or {}).get("continue"):
+            break
+        more = {"continue": page["metadata"]["continue"]}
 
 
 def path(prefix: str, namespace: str | None, plural: str, *rest: str) -> str:

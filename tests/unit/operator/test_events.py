@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from distillery.cluster import Body, Unavailable
-from distillery.cluster.events import PAGE, Warnings
-from distillery.cluster.session import Session
+from distillery.cluster.events import Warnings
+from distillery.cluster.session import PAGE, Session
 
 pytestmark = pytest.mark.looptime
 
