@@ -14,9 +14,10 @@ from .api.base import API_VERSION
 from .api.job import MUTABLE, DistillationJobSpec, FrozenJob
 from .api.result import TERMINATED
 from .api.stages import Stage, digest
-from .observe import FROZEN_KEY, HASH_ANNOTATION, RUN_ANNOTATION, DistillationJob, TeacherBudget
+from .observe import FROZEN_KEY, DistillationJob, TeacherBudget
 from .plan import Plan, child_name, shards_of
 from .pod import CONTAINER, Body, pod_spec
+from .runs import HASH_ANNOTATION, RUN_ANNOTATION
 from .settings import JOB_LABEL, MANAGED_BY, STAGE_LABEL, UID_LABEL
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

@@ -23,7 +23,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from .observe import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_settled, is_suspended
+from .observe import is_settled
+from .runs import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_suspended
 from .settings import STAGE_LABEL, UID_LABEL
 
 Body = Mapping[str, Any]

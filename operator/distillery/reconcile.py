@@ -19,8 +19,9 @@ from .decide import Decision, Deletion, budget, decide
 from .decide.situation import is_open, is_over, named_children
 from .decide.waiting import unexplained
 from .gateway_client import Gateway
-from .observe import HASH_ANNOTATION, DistillationJob, Observed, Refusal, job_from, runs_from
+from .observe import DistillationJob, Observed, Refusal, job_from
 from .plan import Plan, make_plan
+from .runs import HASH_ANNOTATION, runs_from
 from .settings import Settings
 from .terms import Catalogue
 

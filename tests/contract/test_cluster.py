@@ -24,8 +24,9 @@ from distillery.cluster.api_server import ApiServer
 from distillery.cluster.session import Session
 from distillery.manifests import config_map, event, stage_job
 from distillery.metrics import Metrics
-from distillery.observe import RUN_ANNOTATION, DistillationJob, job_from
+from distillery.observe import DistillationJob, job_from
 from distillery.plan import Plan, make_plan
+from distillery.runs import RUN_ANNOTATION
 from distillery.settings import Settings
 
 SPEC = MINIMAL | {"suspend": True}

@@ -18,8 +18,8 @@ from distillery.api.measure import MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 from distillery.cluster import Body, Conflict, Key
-from distillery.observe import HASH_ANNOTATION, RUN_ANNOTATION
 from distillery.reconcile import reconcile
+from distillery.runs import HASH_ANNOTATION, RUN_ANNOTATION
 from distillery.settings import STAGE_LABEL, Settings
 from distillery.timestamps import stamp
 

@@ -9,7 +9,7 @@ from typing import Literal
 from distillery.api import reasons
 from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, USER_MISTAKE, StageResult, parse_result
 from distillery.conditions import clip
-from distillery.observe import Pod, Run
+from distillery.runs import Pod, Run
 
 #: done: with a result. mistake: the user's, no retry. failed: costs an attempt. interrupted, unfunded (no money, or no permission to
 #: ask the teacher): cost nothing.

@@ -11,8 +11,8 @@ from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, PREFLIGHT, TRACES, Stage
 from distillery.api.status import StageProgress, StageStatus
 from distillery.conditions import clip
-from distillery.observe import Run
 from distillery.plan import scheduling_field
+from distillery.runs import Run
 from distillery.timestamps import moment, stamp
 
 from .budget import LONGEST_PROMPT, REQUESTS

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from distillery.api import reasons
 from distillery.api.status import DistillationJobStatus, StageStatus
 from distillery.conditions import Verdict, status_of
-from distillery.observe import DistillationJob, Observed, Run
+from distillery.observe import DistillationJob, Observed
 from distillery.plan import Plan
+from distillery.runs import Run
 from distillery.timestamps import stamp
 
 #: Runs of a stage, one after another, that may end from outside without a new checkpoint.

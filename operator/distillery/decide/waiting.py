@@ -11,8 +11,8 @@ from distillery.api import reasons
 from distillery.api.stages import Stage
 from distillery.api.status import StageStatus
 from distillery.conditions import clip
-from distillery.observe import Body, Pod, Run
 from distillery.plan import scheduling_field
+from distillery.runs import Body, Pod, Run
 
 from .situation import MOST_STALE_RUNS, Draft, Situation, is_open
 

@@ -11,8 +11,9 @@ from distillery.api.measure import MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 from distillery.decide import Decision, decide
-from distillery.observe import DistillationJob, Observed, Pod, Run, job_from
+from distillery.observe import DistillationJob, Observed, job_from
 from distillery.plan import Plan, make_plan
+from distillery.runs import Pod, Run
 from distillery.settings import Settings
 
 Body = dict[str, Any]

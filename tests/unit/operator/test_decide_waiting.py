@@ -12,7 +12,8 @@ from tests.unit.operator.objects import NOW, SETTINGS, SPEC, Story, ended, pod
 from distillery.api.measure import MetricValue
 from distillery.api.result import Progress
 from distillery.decide.waiting import unexplained
-from distillery.observe import Pod, Refusal
+from distillery.observe import Refusal
+from distillery.runs import Pod
 from distillery.timestamps import stamp
 
 INSTALLED = replace(SETTINGS, gateway_url="http://gateway")

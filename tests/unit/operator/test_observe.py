@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tests.unit.operator.objects import NOW
 
-from distillery.observe import frozen_image, runs_from
+from distillery.observe import frozen_image
+from distillery.runs import runs_from
 
 STAMP = "2026-01-01T12:00:00Z"
 
