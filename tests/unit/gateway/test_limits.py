@@ -47,6 +47,34 @@ async def test_a_request_larger_than_a_minutes_tokens_goes_alone_and_is_paid_off
     assert turns[1] > 100
 
 
+async def test_two_that_share_keep_to_the_limit_together_also_when_a_second_one_comes() -> None:
+    """The newcomer has no share until the first has gone down to a half; nobody gets a second burst."""
+    first, second = limits(patience=1e6, requests_per_minute=60), limits(patience=1e6, requests_per_minute=60)
+    second.share(0.0)
+    turns = [asyncio.create_task(times(found, 100)) for found in (first, second)]
+    await asyncio.sleep(30)
+    first.share(0.5)
+    second.share(0.5)
+    alone, late = await asyncio.gather(*turns)
+    assert min(late) >= 30
+    every = sorted([*alone, *late])
+    assert max(sum(turn <= other < turn + 60 for other in every) for turn in every) <= 60
+    assert every[-1] < 30 + 100 / 0.44, "each goes on at its half"
+
+
+async def test_a_share_of_requests_at_once_is_one_at_least() -> None:
+    found = limits(max_concurrency=4)
+    found.share(0.25)
+    await found.enter(1, 1)
+    second = asyncio.create_task(found.enter(1, 1))
+    await asyncio.sleep(1)
+    assert not second.done()
+    found.share(0.5)
+    await second
+    found.leave(1)
+    found.leave(1)
+
+
 async def test_so_many_at_once() -> None:
     found = limits(max_concurrency=2)
     await found.enter(1, 1)

@@ -25,7 +25,7 @@ _FORGOTTEN: Final = 600.0
 class _Bucket:
     """So many units per minute, in any minute: a tenth may come at once, the rest flows in."""
 
-    def __init__(self, per_minute: int, now: float) -> None:
+    def __init__(self, per_minute: float, now: float) -> None:
         self.per_minute = per_minute
         self._size = max(1.0, per_minute / 10)
         self._rate = (per_minute - self._size if per_minute > self._size else per_minute) / 60
@@ -41,6 +41,13 @@ class _Bucket:
         """Let them pass."""
         self._level -= units
 
+    def scaled(self, factor: float, most: float, now: float) -> _Bucket:
+        """One of another size that holds no more than this one did: to divide the limits anew gives nobody a second burst."""
+        self.wait(0, now)
+        found = _Bucket(self.per_minute * factor, now)
+        found._level = min(found._size, self._level, most)
+        return found
+
 
 class Limits:
     """Turns for the requests to one teacher, in the order in which they came. `clock` is that of the running loop.
@@ -51,6 +58,7 @@ class Limits:
     def __init__(self, clock: Callable[[], float], patience: float = PATIENCE) -> None:
         self._clock, self._patience = clock, patience
         self._declared: dict[str, tuple[RateLimits, float]] = {}
+        self._share = 1.0
         self._most, self._allowed = 1, 1.0
         self._buckets: list[tuple[_Bucket, bool]] = []
         self._in_flight = 0
@@ -68,12 +76,30 @@ class Limits:
         if known is not None and known[0] == limits and not idle:
             return
         every = [found for found, _ in self._declared.values()]
-        self._most = min(found.max_concurrency for found in every)
+        self._most = self._part_of(min(found.max_concurrency for found in every))
         self._allowed = float(self._most)
         requests = [found.requests_per_minute for found in every if found.requests_per_minute]
         tokens = [found.tokens_per_minute for found in every if found.tokens_per_minute]
-        self._buckets = [(_Bucket(min(bounds), now), counted) for bounds, counted in ((requests, False), (tokens, True)) if bounds]
+        counts = ((requests, False), (tokens, True))
+        self._buckets = [(_Bucket(min(bounds) * (self._share or 1.0), now), counted) for bounds, counted in counts if bounds]
         self._pump()
+
+    def share(self, part: float) -> None:
+        """Of what is declared this process uses so much: gateways that live side by side divide a provider's limits. 0: none for now."""
+        if part == self._share:
+            return
+        # who had no share until now begins with nothing: the burst was the others'
+        now, factor, most = self._clock(), (part or 1.0) / (self._share or 1.0), float("inf") if self._share else 0.0
+        self._share = part
+        self._buckets = [(bucket.scaled(factor, most, now), counted) for bucket, counted in self._buckets]
+        if self._declared:
+            self._most = self._part_of(min(found.max_concurrency for found, _ in self._declared.values()))
+            self._allowed = min(float(self._most), max(1.0, self._allowed * factor))
+        self._pump()
+
+    def _part_of(self, bound: int) -> int:
+        """Of requests at once each process has one at least."""
+        return max(1, int(bound * (self._share or 1.0)))
 
     async def enter(self, tokens: int, weight: int) -> None:
         """Wait for a turn. `weight` 2 takes the place of two requests, which halves the pace. Refused after `patience`."""
@@ -116,6 +142,8 @@ class Limits:
     def _wait(self, tokens: int, weight: int) -> float:
         """Seconds until this request may go; infinite where only another's end can tell."""
         now = self._clock()
+        if not self._share:
+            return float("inf")
         wait = max(0.0, self._silent_until - now)
         for bucket, counts_tokens in self._buckets:
             wait = max(wait, bucket.wait((tokens if counts_tokens else 1) * weight, now))

@@ -102,6 +102,7 @@ class Teachers:
     def __init__(self, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
         self._timeout, self._clock, self._now = timeout, clock, now
         self._known: dict[tuple[str, str | None, str], Teacher] = {}
+        self._share = 1.0
 
     def of(self, budget: str, teacher: BudgetTeacher) -> Teacher:
         """The one for this budget's teacher, which keeps to the budget's limits."""
@@ -109,8 +110,15 @@ class Teachers:
         found = self._known.get(identity)
         if found is None:
             found = self._known[identity] = Teacher(teacher.base_url, self._timeout, self._clock, self._now)
+            found.limits.share(self._share)
         found.limits.declare(f"{budget}/{teacher.name}", teacher.rate_limits)
         return found
+
+    def share(self, part: float) -> None:
+        """Of every teacher's limits this gateway uses so much; the others that live use the rest."""
+        self._share = part
+        for teacher in self._known.values():
+            teacher.limits.share(part)
 
     async def close(self) -> None:
         """Close every connection."""
