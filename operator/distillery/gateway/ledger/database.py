@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
+import stat
+from contextlib import suppress
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
+log = logging.getLogger(__name__)
+#: What a tenant's prompts and answers lie in is for its owner alone.
+PRIVATE = 0o600
 #: A writer of Postgres that hangs or is cut off must not hold the head row for long.
 _POSTGRES = "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c statement_timeout=30s"
 
@@ -19,10 +27,35 @@ def connect(url: str, *, reading: bool = False) -> Engine:
         return create_engine(parsed, pool_size=size, max_overflow=0, pool_pre_ping=reading, connect_args=options)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ValueError(f"ledger database {parsed.render_as_string()}: give sqlite:////path/to/file or postgresql://user@host/database")
+    make_private(Path(parsed.database))
     engine = create_engine(parsed, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False, "timeout": 5})
     event.listen(engine, "connect", _prepare_reader if reading else _prepare_writer)
     event.listen(engine, "begin", _begin if reading else _begin_immediate)
     return engine
+
+
+def make_private(path: Path) -> None:
+    """Make the file of a database for its owner alone, before there is anything in it; an older one is closed to others now.
+
+    SQLite gives -wal and -shm the mode of the file. A volume that Kubernetes gives a group (fsGroup) opens files to that group at each
+    mount: so at each opening. Where the file cannot be made, the database says so.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        file = path.with_name(name)
+        with suppress(FileNotFoundError):
+            _close_to_others(file)
+
+
+def _close_to_others(file: Path) -> None:
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if not mode & 0o077:
+        return
+    try:
+        file.chmod(PRIVATE)
+    except PermissionError:
+        log.warning("%s has mode %o and belongs to another user: `chmod 600` it, prompts and answers are in it", file, mode)
 
 
 def exclusive(engine: Engine) -> bool:
