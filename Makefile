@@ -65,4 +65,4 @@ $(VENV)/.complete:
 	@bash tests/kind/venv $(VENV)
 
 lock: venv  ## the requirement files of images and tests, from the pins of pyproject.toml
-	$(VENV)/bin/python tests/kind/lock.py
+	$(VENV)/bin/python tests/kind/lock.py $(LOCK_ARGS)

@@ -1,5 +1,6 @@
 """The requirement files of images and tests hold the pins of pyproject.toml; after a change there, `make lock` writes them anew."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,9 +13,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
+FILES = sorted(
+    str(path.relative_to(ROOT)) for folder in ("operator", "tests", "trainer_image") for path in (ROOT / folder).glob("requirements*.txt")
+)
+
+
 def locked(path: str) -> set[str]:
-    """The `name==version` lines."""
-    return {line for line in (ROOT / path).read_text().splitlines() if not line.startswith("#")}
+    """The `name==version` of each package."""
+    return set(re.findall(r"^[^#\s]\S*", (ROOT / path).read_text(), re.MULTILINE))
 
 
 def pinned(pins: list[str]) -> set[str]:
@@ -37,10 +43,18 @@ def test_pins_are_locked(path: str, pins: list[str]) -> None:
     assert not missing, f"{path} lacks {sorted(missing)}; run `make lock`"
 
 
-@pytest.mark.parametrize("path", ["operator/requirements.txt", "trainer_image/requirements.txt", "trainer_image/requirements-cuda.txt"])
+@pytest.mark.parametrize("path", [path for path in FILES if not path.startswith("tests/")])
 def test_images_have_the_versions_that_are_tested(path: str) -> None:
     """What runs in an image was run by the tests in the same version."""
     assert locked(path) <= locked("tests/requirements.txt")
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_every_package_is_named_by_its_digest(path: str) -> None:
+    """What an index serves under the same version tomorrow is taken only if its bytes are those of today: pip refuses what lacks a hash."""
+    blocks = re.findall(r"^[^#\s].*(?:\n[ \t].*)*", (ROOT / path).read_text(), re.MULTILINE)
+    assert blocks
+    assert [block.split()[0] for block in blocks if not re.search(r"--hash=sha256:[0-9a-f]{64}", block)] == []
 
 
 def test_operator_image_holds_no_training_library() -> None:
