@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from distillery.api import reasons
 from distillery.timestamps import stamp
@@ -43,6 +44,10 @@ _STATUS: Mapping[str, int] = {
     reasons.LEDGER_READ_ONLY: 503,
     reasons.GATEWAY_UNAVAILABLE: 503,
 }
+#: What a caller sent is told back in at most so many characters.
+_SHOWN: Final = 120
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = _SHOWN, 40, 60
 _NO_MONEY = frozenset((reasons.BUDGET_EXHAUSTED, reasons.BUDGET_PAUSED, reasons.OVERRUN))
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 
@@ -76,7 +81,7 @@ class Refused(Exception):
 
     def text(self) -> str:
         """The body of a response."""
-        return json.dumps(self.body(), ensure_ascii=False)
+        return sendable(json.dumps(self.body(), ensure_ascii=False))
 
     def headers(self) -> dict[str, str]:
         """What clients obey."""
@@ -102,6 +107,16 @@ def refusal(reason: str, message: str, *, retry_after: float | None = None, resu
 def invalid(param: str | None, message: str) -> Refused:
     """400: the request itself is wrong, in this field."""
     return Refused(400, INVALID_REQUEST, message, param=param)
+
+
+def shown(value: object) -> str:
+    """A value from a request, in the short form in which a message names it."""
+    return _SHORT.repr(value)[:_SHOWN]
+
+
+def sendable(text: str) -> str:
+    """With a question mark for what no UTF-8 can hold: half of a surrogate pair, which JSON can."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def snake(reason: str) -> str:

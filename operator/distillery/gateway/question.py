@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 from distillery.api.budget import BudgetTeacher
 from distillery.prices.bound import most_tokens, template_tokens
 
-from .errors import MODEL_NOT_FOUND, Refused, invalid
-from .parameters import CHAT, TEXT, boolean, integer, message_texts
+from .errors import MODEL_NOT_FOUND, Refused, invalid, shown
+from .parameters import CHAT, TEXT, boolean, checked, conversation, integer, named
 
 Route = Literal["chat/completions", "completions"]
 ROUTES: Final[tuple[Route, ...]] = ("chat/completions", "completions")
@@ -50,7 +50,7 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
     """The question in the body of a request. Refused, naming the parameter."""
     given = _object(raw)
     if given.get("model") != teacher.name:
-        text = f"model: {given.get('model')!r} is not {teacher.name!r}, the teacher of this job (spec.teacher.endpoint.teacher)"
+        text = f"model: {shown(given.get('model'))} is not {teacher.name!r}, the teacher of this job (spec.teacher.endpoint.teacher)"
         raise Refused(404, MODEL_NOT_FOUND, text, param="model")
     checks = CHAT if route == "chat/completions" else TEXT
     body: dict[str, Any] = {"model": teacher.model}
@@ -59,8 +59,9 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
             continue
         check = checks.get(name)
         if check is None:
+            name = named(name)
             raise invalid(name, f"{name}: is not supported by the gateway; it passes on {', '.join(checks)}")
-        body[name] = check(name, value)
+        body[name] = checked(name, check(name, value))
     if body.get("logprobs") is False:
         del body["logprobs"]
     texts = _prompt(route, given, body)
@@ -69,7 +70,6 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
     body[teacher.parameter if route == "chat/completions" else "max_tokens"] = output
     if "response_format" in body:
         texts.append(json.dumps(body["response_format"], ensure_ascii=False))
-    messages = len(given.get("messages") or ())
     stream, usage_chunk = _stream(given)
     return Question(
         route=route,
@@ -78,7 +78,7 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
         usage_chunk=usage_chunk,
         n=n,
         sample=_sample(sample),
-        input_tokens=most_tokens(_sendable(texts)) + template_tokens(messages),
+        input_tokens=most_tokens(texts) + template_tokens(len(body.get("messages", ()))),
         output_tokens=output,
     )
 
@@ -100,15 +100,15 @@ def _prompt(route: Route, given: dict[str, Any], body: dict[str, Any]) -> list[s
     if route == "chat/completions":
         if "prompt" in given:
             raise invalid("prompt", "prompt: is for /v1/completions; send messages")
-        texts = message_texts(given.get("messages"))
-        body["messages"] = given["messages"]
+        messages, texts = conversation(given.get("messages"))
+        body["messages"] = checked("messages", messages)
         return texts
     if "messages" in given:
         raise invalid("messages", "messages: is for /v1/chat/completions; send prompt")
     prompt = given.get("prompt")
     if not isinstance(prompt, str):
         raise invalid("prompt", "prompt: has to be one text; send a request for each prompt")
-    body["prompt"] = prompt
+    body["prompt"] = checked("prompt", prompt)
     return [prompt]
 
 
@@ -132,14 +132,5 @@ def _sample(header: str | None) -> int:
     if header is None:
         return 0
     if not header.isascii() or not header.isdigit() or len(header) > 9:
-        raise invalid("X-Distillery-Sample", f"X-Distillery-Sample: {header!r} is not a number of at most nine digits")
+        raise invalid("X-Distillery-Sample", f"X-Distillery-Sample: {shown(header)} is not a number of at most nine digits")
     return int(header)
-
-
-def _sendable(texts: list[str]) -> list[str]:
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise invalid(None, "a text holds half of a surrogate pair, which is no UTF-8") from None
-    return texts

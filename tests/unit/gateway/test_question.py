@@ -119,6 +119,71 @@ def test_the_same_question_has_the_same_key(one: dict[str, Any], other: dict[str
     assert key(read(**one)) == key(read(**other))
 
 
+#: Literal: another spelling of a question would buy every team's answers again.
+GOLDEN = [
+    (
+        {"n": 3, "temperature": 0.7, "stop": "x", "top_p": 0.9, "logprobs": True, "top_logprobs": 5},
+        "7ae732223336567035935dfcf60941f4ac6602f151f522819c37775fa3c9ba3f",
+    ),
+    (
+        {"sample": "2", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]},
+        "32ea5e9041fafad39fd8244068c1eade6033b06b11165fb144f5b7ead074ecf3",
+    ),
+    (
+        {"route": "completions", "logprobs": 2, "max_tokens": 7},
+        "5ac224bbbd5db1cb3d5c1b06405972e8b3c35eb94a018c4c501612f96c55a044",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parameters", "golden"), GOLDEN)
+def test_keys_stay_what_they_are(parameters: dict[str, Any], golden: str) -> None:
+    assert key(read(**parameters)) == golden
+
+
+def test_parts_of_a_text_go_on_as_type_and_text_alone() -> None:
+    """Some servers read a price from the rest (cache_control)."""
+    parts = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"text": "b", "type": "text", "x": [1]}]
+    question = read(messages=[{"role": "user", "content": parts, "name": "n"}])
+    content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert question.body["messages"] == [{"role": "user", "content": content, "name": "n"}]
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"),
+    [
+        ('"temperature": 1e999', "temperature"),
+        (f'"temperature": 1{"0" * 400}', "temperature"),
+        ('"stop": "\\ud800"', "stop"),
+        ('"response_format": {"type": "json_schema", "x": 1e999}', "response_format"),
+        ('"response_format": {"type": "json_schema", "x": "\\udc00"}', "response_format"),
+        ('"response_format": {"type": "json_schema", "\\ud800": 1}', "response_format"),
+        ('"response_format": {"type": "json_schema", "x": ' + "[" * 100 + "]" * 100 + "}", "response_format"),
+        ('"messages": [{"role": ["user"], "content": "x"}]', "messages[0].role"),
+        ('"messages": [{"role": "user", "content": [{"type": {}}]}]', "messages[0].content[0].type"),
+    ],
+)
+def test_what_no_teacher_can_be_sent_is_refused_before_anything_is_held(raw: str, named: str) -> None:
+    body = f'{{"model": "gpt-x", "messages": [{{"role": "user", "content": "?"}}], {raw}}}'
+    with pytest.raises(Refused) as told:
+        read_question("chat/completions", body.encode(), TEACHER, None)
+    assert (told.value.status, told.value.param) == (400, named)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"model": "m" * 9000}, {"n": "n" * 9000}, {"n": 10**4000}, {"m" * 9000: 1}, {"temperature": [["m" * 300] * 40] * 40},
+        {"messages": [{"role": "m" * 9000}]}, {"messages": [{"role": "user", "m" * 9000: 1}]}, {"sample": "m" * 9000},
+    ],
+)  # fmt: skip
+def test_little_of_what_was_sent_is_told_back(parameters: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as told:
+        read(**parameters)
+    assert len(told.value.text()) < 900
+    assert "m" * 200 not in told.value.text()
+
+
 OTHER = [
     {"temperature": 1},
     {"top_p": 0.9},
