@@ -15,6 +15,30 @@ from typing import Any, Final
 _ATTO: Final = 10**9
 
 
+#: How servers name the part of the prompt that was written to a cache, that was read from one, and the output that was reasoning. The last
+#: of the first two is Anthropic's own.
+_WRITTEN: Final = (
+    "prompt_tokens_details.cache_creation_tokens",
+    "prompt_tokens_details.cache_write_tokens",
+    "prompt_tokens_details.cached_creation_tokens",
+    "cache_write_tokens",
+    "cache_creation_tokens",
+    "prompt_cache_write_tokens",
+    "cache_write_input_tokens",
+    "cache_creation_input_tokens",
+)
+_READ: Final = (
+    "prompt_tokens_details.cached_tokens",
+    "prompt_tokens_details.cache_read_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "num_cached_tokens",
+    "cache_read_tokens",
+    "cache_read_input_tokens",
+)
+_REASONING: Final = ("completion_tokens_details.reasoning_tokens", "reasoning_tokens")
+
+
 class BadUsage(ValueError):
     """The teacher's `usage` is no account of tokens; the message says which field."""
 
@@ -85,14 +109,12 @@ def worst_case(prices: PriceList, input_tokens: int, output_tokens: int, n: int 
 def cost(prices: PriceList, usage: Mapping[str, Any], service_tier: str | None = None) -> int:
     """Nano-dollars of an answer, from its `usage` and `service_tier` as the OpenAI API gives them; BadUsage where tokens are missing.
 
-    Tokens of a `total_tokens` above prompt and completion are output: some servers leave reasoning out of `completion_tokens`.
+    What was written to a cache counts first: it is the dearest part of a prompt.
     """
     prompt, output = tokens(usage)
-    details = usage.get("prompt_tokens_details") or {}
-    if not isinstance(details, Mapping):
-        raise BadUsage(f"usage.prompt_tokens_details is {details!r}; it has to be an object")
-    cached = min(prompt, _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"))
-    written = min(prompt - cached, _count(details, "cache_write_tokens"))
+    written, cached = (_most(usage, names) for names in (_WRITTEN, _READ))
+    written = min(prompt, written)
+    cached = min(prompt - written, cached)
     tariff = prices.tariff(service_tier)
     rate = tariff.at(prompt)
     fresh = prompt - cached - written
@@ -100,10 +122,31 @@ def cost(prices: PriceList, usage: Mapping[str, Any], service_tier: str | None =
 
 
 def tokens(usage: Mapping[str, Any]) -> tuple[int, int]:
-    """Tokens that are billed as input and as output."""
-    prompt = _count(usage, "prompt_tokens", required=True)
-    completion = _count(usage, "completion_tokens", required=True)
+    """Tokens that are billed as input and as output; BadUsage where they are missing.
+
+    Some servers leave reasoning out of `completion_tokens`: it shows in a larger `total_tokens`, or as more reasoning than completion.
+    Anthropic leaves what it wrote to or read from its cache out of the prompt, which shows where that is more than the prompt.
+    """
+    prompt, completion = _count(usage, "prompt_tokens", required=True), _count(usage, "completion_tokens", required=True)
+    reasoning = _most(usage, _REASONING)
+    if reasoning > completion:
+        completion += reasoning
+    beside = _most(usage, _WRITTEN[-1:]) + _most(usage, _READ[-1:])
+    if beside > prompt:
+        prompt += beside
     return prompt, max(completion, _count(usage, "total_tokens") - prompt)
+
+
+def _most(usage: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    """The largest of the counts that go by these names; a dot leads into an object."""
+    found = 0
+    for name in names:
+        outer, dot, field = name.rpartition(".")
+        inside = (usage.get(outer) or {}) if dot else usage
+        if not isinstance(inside, Mapping):
+            raise BadUsage(f"usage.{outer} is {str(inside)[:80]!r}; it has to be an object")
+        found = max(found, _count(inside, field))
+    return found
 
 
 def _count(usage: Mapping[str, Any], field: str, required: bool = False) -> int:
@@ -111,7 +154,7 @@ def _count(usage: Mapping[str, Any], field: str, required: bool = False) -> int:
     if value is None and not required:
         return 0
     if type(value) is not int or value < 0:
-        raise BadUsage(f"usage.{field} is {value!r}; it has to be a whole number of at least 0")
+        raise BadUsage(f"usage.{field} is {str(value)[:80]!r}; it has to be a whole number of at least 0")
     return value
 
 

@@ -115,6 +115,45 @@ def test_the_bound_knows_that_writing_to_a_cache_can_cost_more_than_reading_the_
     assert worst_case(prices, 100, 0) == 200
 
 
+@pytest.mark.parametrize(
+    "used",
+    [
+        usage(1000, 0, prompt_tokens_details={"cache_creation_tokens": 1000}),
+        usage(1000, 0, prompt_tokens_details={"cache_write_tokens": 1000}),
+        usage(1000, 0, prompt_tokens_details={"cached_tokens": 1000, "cache_write_tokens": 1000}),
+        usage(1000, 0, cache_creation_input_tokens=1000),
+        usage(1000, 0, cache_write_tokens=1000),
+        # Anthropic's own prompt has no cache in it
+        usage(0, 0, cache_creation_input_tokens=1000),
+    ],
+)
+def test_what_was_written_to_a_cache_is_paid_as_that_whatever_it_is_called(used: dict[str, Any]) -> None:
+    dear = Tariff((Rate(0, 10**9, 10**8, 2 * 10**9, 10**9),))
+    assert cost(PriceList(dear, (), (dear,), None, "", ""), used) == 2000
+
+
+def test_anthropics_own_prompt_is_what_it_says_and_its_cache() -> None:
+    dear = Tariff((Rate(0, 10**9, 10**8, 2 * 10**9, 10**9),))
+    used = usage(10, 0, cache_creation_input_tokens=100, cache_read_input_tokens=50)
+    assert tokens(used) == (160, 0)
+    assert cost(PriceList(dear, (), (dear,), None, "", ""), used) == 10 + 2 * 100 + 5
+
+
+@pytest.mark.parametrize(
+    ("used", "output"),
+    [
+        (usage(10, 5, completion_tokens_details={"reasoning_tokens": 35}), 40),
+        (usage(10, 5, reasoning_tokens=35), 40),
+        (usage(10, 5, reasoning_tokens=35, total_tokens=80), 70),
+        # the usual way: reasoning is part of the completion
+        (usage(10, 50, completion_tokens_details={"reasoning_tokens": 35}), 50),
+        (usage(10, 50, completion_tokens_details={"reasoning_tokens": None}), 50),
+    ],
+)
+def test_reasoning_is_paid_wherever_it_is_counted(used: dict[str, Any], output: int) -> None:
+    assert tokens(used) == (10, output)
+
+
 TABLE = [
     ("openai", "gpt-4o-mini"),
     ("openai", "gpt-5.4"),
