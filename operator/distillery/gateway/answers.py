@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from distillery.api import reasons
 
 from .errors import StoreUnavailable, refusal
-from .ledger import Ledger, LedgerError, StoredAnswer
+from .ledger import Ledger, LedgerError, StoredAnswer, Why
 
 if TYPE_CHECKING:
     from .bodies import Bodies
@@ -50,7 +50,7 @@ class Answers:
         body = found.body if found.body is not None else await self._fetched(found)
         if body is None:
             log.error("the body of a bought answer is gone; it is bought again", extra={"answer": key, "location": found.location})
-            await self._ledger.forget(key, self._now(), f"its body is gone from {found.location}")
+            await self._ledger.forget(key, self._now(), Why.BODY_GONE)
             return None
         return Kept(body, found.cost, found.terms)
 

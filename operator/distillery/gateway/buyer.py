@@ -15,7 +15,7 @@ from distillery.prices import BadUsage, cost, worst_case
 from .answers import Answers
 from .errors import Refused, refusal
 from .flights import Relay, Served
-from .ledger import Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, ends, hold_id
+from .ledger import Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, Why, ends, hold_id
 from .metrics import GatewayMetrics
 from .money import shortage
 from .question import Question
@@ -99,11 +99,10 @@ class Buyer:
         started = perf_counter()
         try:
             return await teacher.ask(question, hold.teacher, secret, hold.id, relay)
-        except Exception as error:
+        except Exception:
             # a fault of ours: the request may be on its way (where the process ends, the next one finds the hold and says the same)
-            why = f"gateway: {type(error).__name__}"
             teacher.breaker.leave()
-            await self._book(self.ledger.doubt(hold.id, self.now(), why))
+            await self._book(self.ledger.doubt(hold.id, self.now(), Why.GATEWAY_FAULT))
             raise
         finally:
             self.metrics.teacher_seconds.observe(perf_counter() - started)
@@ -113,21 +112,26 @@ class Buyer:
             try:
                 return await self._settled(outcome, standing, key, hold)
             except BadUsage as unreadable:
-                outcome = Doubtful(f"the teacher's answer has an unreadable usage: {unreadable}")
+                outcome = Doubtful(f"the teacher's answer has an unreadable usage: {unreadable}", Why.UNREADABLE_USAGE)
         if isinstance(outcome, NotBilled):
             self.metrics.requests.labels("released").inc()
-            await self._book(self.ledger.release(hold.id, self.now(), outcome.why))
+            told = self.ledger.release(hold.id, self.now(), outcome.kind, status=outcome.status, request_id=outcome.request_id)
+            await self._book(told)
             raise outcome.error
         self.metrics.requests.labels("in_doubt").inc()
         log.warning("in doubt: %s", outcome.why, extra={"budget": hold.budget, "hold": hold.id})
-        await self._book(self.ledger.doubt(hold.id, self.now(), outcome.why))
+        told = self.ledger.doubt(hold.id, self.now(), outcome.kind, status=outcome.status, request_id=outcome.request_id)
+        await self._book(told)
         raise outcome.error()
 
     async def _settled(self, outcome: Billed, standing: Standing, key: str, hold: Hold) -> Served:
         billed = cost(standing.prices, outcome.usage, outcome.service_tier)
         answer = None if outcome.body is None else Answer(key, outcome.body, outcome.finish)
         self.metrics.requests.labels("settled").inc()
-        settled = await self._book(self.ledger.settle(hold.id, billed, outcome.tokens_in, outcome.tokens_out, self.now(), answer))
+        booking = self.ledger.settle(
+            hold.id, billed, outcome.tokens_in, outcome.tokens_out, self.now(), answer, request_id=outcome.request_id
+        )
+        settled = await self._book(booking)
         if settled is not None and (settled.overrun or settled.overrun_tokens):
             self.metrics.requests.labels("overrun").inc()
             log.error("billed beyond the hold", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})

@@ -10,7 +10,7 @@ from tests.contract.ledger.conftest import Open
 from tests.contract.ledger.test_holds import balances
 from tests.unit.ledger.wallet import NOON, Wallet, answer
 
-from distillery.gateway.ledger import Ledger, LedgerError, Need, ReadOnly, Unavailable, database, migrations, rows, schema, verify
+from distillery.gateway.ledger import Ledger, LedgerError, Need, ReadOnly, Unavailable, Why, database, migrations, rows, schema, verify
 from distillery.gateway.ledger.commands import main
 
 
@@ -22,8 +22,8 @@ async def spend(ledger: Ledger, wallet: Wallet) -> None:
         await ledger.hold(hold)
     await ledger.settle(holds[0].id, 4, 1, 1, NOON, answer("äöü", b"\x00\xff"))
     await ledger.settle(holds[1].id, 14, 1, 1, NOON, None)
-    await ledger.release(holds[2].id, NOON, "429: slow down, müller")
-    await ledger.doubt(holds[3].id, NOON, "timeout")
+    await ledger.release(holds[2].id, NOON, Why.BUSY, status=429)
+    await ledger.doubt(holds[3].id, NOON, Why.TIMEOUT)
     wallet.usd["daily"] = 10_000
     await ledger.give_back(wallet.job(), NOON)
 

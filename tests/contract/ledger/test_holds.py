@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 import pytest
 from tests.unit.ledger.wallet import NOON, Wallet
 
-from distillery.gateway.ledger import Hold, HoldResolved, JobUsage, Ledger, LedgerError, Need, Refusal, Settled
+from distillery.gateway.ledger import Hold, HoldResolved, JobUsage, Ledger, LedgerError, Need, Refusal, Settled, Why
 from distillery.gateway.ledger.contract import WindowName
 
 
@@ -68,10 +68,10 @@ async def test_doubt_keeps_the_worst_case_until_the_bill_is_known(ledger: Ledger
     wallet = Wallet(usd={"total": 100})
     hold = wallet.hold(100)
     await ledger.hold(hold)
-    await ledger.doubt(hold.id, NOON, "timeout")
+    await ledger.doubt(hold.id, NOON, Why.TIMEOUT)
     assert await balances(ledger, wallet) == {"in_doubt": 100}
     with pytest.raises(HoldResolved, match="inDoubt"):
-        await ledger.release(hold.id, NOON, "wishful thinking")
+        await ledger.release(hold.id, NOON, Why.BUSY)
     await ledger.settle(hold.id, 40, 1, 1, NOON, None)
     assert await balances(ledger, wallet) == {"settled": 40}
 
@@ -82,12 +82,14 @@ async def test_a_hold_ends_once(ledger: Ledger) -> None:
     for hold in (paid, released):
         await ledger.hold(hold)
     await ledger.settle(paid.id, 5, 1, 1, NOON, None)
-    await ledger.release(released.id, NOON, "429")
+    await ledger.release(released.id, NOON, Why.BUSY)
     assert await ledger.settle(paid.id, 5, 1, 1, NOON, None) == Settled(5, 0, 0), "told twice, booked once"
-    await ledger.release(released.id, NOON, "429")
+    await ledger.release(released.id, NOON, Why.BUSY)
     for wrong in (
-        ledger.settle(paid.id, 6, 1, 1, NOON, None), ledger.release(paid.id, NOON, ""), ledger.doubt(paid.id, NOON, ""),
-        ledger.settle(released.id, 5, 1, 1, NOON, None), ledger.doubt(released.id, NOON, ""), ledger.release("unknown", NOON, ""),
+        ledger.settle(paid.id, 6, 1, 1, NOON, None), ledger.release(paid.id, NOON, Why.BUSY),
+        ledger.doubt(paid.id, NOON, Why.TIMEOUT),
+        ledger.settle(released.id, 5, 1, 1, NOON, None), ledger.doubt(released.id, NOON, Why.TIMEOUT),
+        ledger.release("unknown", NOON, Why.BUSY),
         ledger.hold(paid),
     ):  # fmt: skip
         with pytest.raises(HoldResolved):
@@ -152,7 +154,7 @@ async def test_usage_of_a_job(ledger: Ledger) -> None:
         await ledger.hold(hold)
     await ledger.settle(holds[0].id, 30, 3, 4, NOON, None)
     await ledger.settle(holds[1].id, 110, 5, 6, NOON, None)
-    await ledger.doubt(holds[2].id, NOON, "cut")
+    await ledger.doubt(holds[2].id, NOON, Why.STREAM_CUT)
     await ledger.mark_hit(wallet.job(), 30)
     usage = await ledger.usage(wallet.job())
     assert usage == JobUsage(

@@ -10,7 +10,7 @@ from tests.contract.ledger.conftest import Open
 from tests.contract.ledger.test_holds import balances
 from tests.unit.ledger.wallet import NOON, Wallet, answer
 
-from distillery.gateway.ledger import Fenced, HoldResolved, Ledger, LedgerError, Need, Refusal, Unavailable, writer
+from distillery.gateway.ledger import Fenced, HoldResolved, Ledger, LedgerError, Need, Refusal, Unavailable, Why, writer
 
 LATER = NOON + timedelta(seconds=61)
 
@@ -73,7 +73,7 @@ async def test_an_answer_that_is_lost_is_bought_again(ledger: Ledger) -> None:
         assert found is not None
         assert found.body == body
         for _ in range(2):
-            await ledger.forget("key", NOON, "not in the object store")
+            await ledger.forget("key", NOON, Why.BODY_GONE)
         assert await ledger.answer("key") is None
 
 
@@ -146,7 +146,7 @@ async def test_after_an_outage_nothing_is_held_by_the_refused_and_what_was_bille
     assert await balances(ledger, wallet) == {"settled": 25, "held": 75}
     assert await ledger.answer("k") is not None
     with pytest.raises(HoldResolved):
-        await ledger.release(never.id, NOON, "")
+        await ledger.release(never.id, NOON, Why.NOT_SENT)
 
 
 async def test_a_value_that_the_database_refuses_does_not_hurt_others(ledger: Ledger) -> None:

@@ -13,7 +13,7 @@ import random
 import sys
 from datetime import UTC, datetime
 
-from distillery.gateway.ledger import Answer, Fenced, Hold, HoldResolved, Ledger, Refusal, accounts_of, hold_id
+from distillery.gateway.ledger import Answer, Fenced, Hold, HoldResolved, Ledger, Refusal, Why, accounts_of, hold_id
 
 
 def tell(word: str, number: str, amount: int = 0) -> None:
@@ -38,10 +38,10 @@ async def client(ledger: Ledger, name: int, limits: dict[str, int], rolls: rando
         await asyncio.sleep(rolls.random() / 500)
         fate = rolls.random()
         if fate < 0.1:
-            await ledger.release(number, now, "429")
+            await ledger.release(number, now, Why.BUSY, status=429)
             tell("released", number)
         elif fate < 0.2:
-            await ledger.doubt(number, now, "timeout")
+            await ledger.doubt(number, now, Why.TIMEOUT)
             tell("doubt", number)
         else:
             billed = rolls.randint(0, worst)

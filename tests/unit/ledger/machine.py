@@ -14,7 +14,7 @@ from sqlalchemy import event
 from tests.unit.ledger.model import Model
 from tests.unit.ledger.wallet import Wallet
 
-from distillery.gateway.ledger import Account, Hold, HoldResolved, Need, Refusal, committing, database, reading, verify
+from distillery.gateway.ledger import Account, Hold, HoldResolved, Need, Refusal, Why, committing, database, reading, verify
 from distillery.gateway.ledger.operation import Operation
 from distillery.gateway.ledger.resolving import Doubt, Release, Settle
 from distillery.gateway.ledger.spending import GiveBack, Place, Reserve
@@ -107,7 +107,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if kind == "settle":
                 operations.append(Settle(number, billed, tokens, 1, self.now, None))
             else:
-                operations.append((Release if kind == "release" else Doubt)(number, self.now, "why"))
+                operations.append((Release if kind == "release" else Doubt)(number, self.now, Why.TIMEOUT))
         outcomes = self._commit(operations, death)
         if outcomes is None and death != "reply":
             return

@@ -21,9 +21,10 @@ from .contract import (
     WindowUse,
 )
 from .ledger import Ledger
+from .why import Why
 from .windows import accounts_of, ends, hold_id
 
 __all__ = [
     "Account", "Answer", "Fenced", "Granted", "Head", "Hold", "HoldResolved", "JobRef", "JobUsage", "Ledger", "LedgerError", "Need",
-    "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "WindowUse", "accounts_of", "ends", "hold_id",
+    "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "Why", "WindowUse", "accounts_of", "ends", "hold_id",
 ]  # fmt: skip

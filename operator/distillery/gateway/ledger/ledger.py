@@ -30,6 +30,7 @@ from .contract import (
 from .resolving import Doubt, Release, Settle
 from .spending import GiveBack, Place, Reserve
 from .upkeep import Forget, MarkHit, Moved, Sweep
+from .why import Why, outside
 from .writer import Writer
 
 P = ParamSpec("P")
@@ -94,24 +95,35 @@ class Ledger:
         try:
             await placed
         except asyncio.CancelledError:
-            self._writer.follow(Release(hold.id, hold.at, "the caller left before the request was sent"))
+            self._writer.follow(Release(hold.id, hold.at, Why.CALLER_LEFT))
             raise
 
-    async def settle(self, hold_id: str, amount: int, tokens_in: int, tokens_out: int, at: datetime, answer: Answer | None) -> Settled:
+    async def settle(
+        self,
+        hold_id: str,
+        amount: int,
+        tokens_in: int,
+        tokens_out: int,
+        at: datetime,
+        answer: Answer | None,
+        *,
+        request_id: str | None = None,
+    ) -> Settled:
         """Book what was billed and store the answer, in one transaction. Also for a hold in doubt. Raises HoldResolved.
 
+        `request_id` is the provider's name for the request.
         After Unavailable the ledger goes on trying by itself, as for release and doubt: do not ask again.
         """
-        settled: Settled = await self._writer.submit(Settle(hold_id, amount, tokens_in, tokens_out, at, answer))
+        settled: Settled = await self._writer.submit(Settle(hold_id, amount, tokens_in, tokens_out, at, answer, outside(None, request_id)))
         return settled
 
-    async def release(self, hold_id: str, at: datetime, why: str) -> None:
+    async def release(self, hold_id: str, at: datetime, why: Why, *, status: int | None = None, request_id: str | None = None) -> None:
         """The request was provably not billed. Not for a hold in doubt. Raises HoldResolved."""
-        await self._writer.submit(Release(hold_id, at, why))
+        await self._writer.submit(Release(hold_id, at, why, outside(status, request_id)))
 
-    async def doubt(self, hold_id: str, at: datetime, why: str) -> None:
+    async def doubt(self, hold_id: str, at: datetime, why: Why, *, status: int | None = None, request_id: str | None = None) -> None:
         """The outcome is unknown: keep the worst case booked. Raises HoldResolved."""
-        await self._writer.submit(Doubt(hold_id, at, why))
+        await self._writer.submit(Doubt(hold_id, at, why, outside(status, request_id)))
 
     async def sweep(self, at: datetime) -> Swept:
         """Every 15 s: sign of life of this gateway; idle reservations lapse; holds of dead replicas go in doubt (Postgres)."""
@@ -124,8 +136,8 @@ class Ledger:
             return self._lookup.answer(key)
         return await self._read(reading.answer, key)
 
-    async def forget(self, key: str, at: datetime, why: str) -> None:
-        """Drop an answer whose body is gone from the object store, so that it is bought again. Idempotent."""
+    async def forget(self, key: str, at: datetime, why: Why) -> None:
+        """Drop an answer whose body is lost or of no use, so that it is bought again. Idempotent."""
         await self._writer.submit(Forget(key, at, why))
 
     async def mark_hit(self, job: JobRef, saved: int) -> None:

@@ -43,6 +43,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX answers_here ON answers (at) WHERE location IS NULL",
         "CREATE TABLE entries (sequence BIGINT PRIMARY KEY, digest TEXT NOT NULL, body TEXT NOT NULL)",
     ),
+    (
+        "ALTER TABLE holds ADD COLUMN status BIGINT",
+        "ALTER TABLE holds ADD COLUMN request_id TEXT",
+        # entries before the first of format 2 do not tell everything that the tables hold
+        "ALTER TABLE head ADD COLUMN format BIGINT NOT NULL DEFAULT 1",
+        "CREATE INDEX holds_in_doubt ON holds (at) WHERE state = 'inDoubt'",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from .book import Book
 from .contract import Answer, HoldResolved, JobRef, Settled, countable
 from .operation import Wanted
 from .rows import AnswerRow, Bucket, HoldRow, JobRow, Move, ReservationRow, stamp
+from .why import UNHEARD, Outside, Why
 
 
 def _owner(book: Book, hold: HoldRow) -> tuple[ReservationRow, JobRow]:
@@ -23,6 +24,14 @@ def _owner(book: Book, hold: HoldRow) -> tuple[ReservationRow, JobRow]:
 def _dispatched(hold: HoldRow) -> None:
     if hold.state != "dispatched":
         raise HoldResolved(f"hold {hold.id} is {hold.state} since {hold.resolved_at or hold.at}: a hold ends once")
+
+
+def _learn(hold: HoldRow, told: Outside) -> None:
+    """What is known of the reply stays known: a late outcome may bring less than the doubt before it."""
+    if told.status is not None:
+        hold.status = told.status
+    if told.request_id is not None:
+        hold.request_id = told.request_id
 
 
 def _returned(row: ReservationRow, source: Bucket, amount: int, tokens: int) -> list[Move]:
@@ -42,6 +51,7 @@ class Settle:
     tokens_out: int
     at: datetime
     answer: Answer | None
+    told: Outside = UNHEARD
 
     def __post_init__(self) -> None:
         """Refuse what is no amount."""
@@ -79,10 +89,11 @@ class Settle:
         job.answers, job.total, job.squares = job.answers + 1, job.total + self.amount, job.squares + float(self.amount) ** 2
         hold.state, hold.resolved_at = "settled", stamp(self.at)
         hold.billed, hold.tokens_in, hold.tokens_out = self.amount, self.tokens_in, self.tokens_out
-        facts = {"hold": hold.id, "job": row.uid, "billed": self.amount, "input": self.tokens_in, "output": self.tokens_out}
+        _learn(hold, self.told)
+        facts: dict[str, object] = {"billed": self.amount, "input": self.tokens_in, "output": self.tokens_out, **self.told.facts()}
         if self.answer is not None:
             facts["answer"] = self._store(book, self.answer)
-        book.post("settle", self.at, row.accounts, moves, **facts)
+        book.post("settle", self.at, row.accounts, moves, hold=hold.id, job=row.uid, **facts)
         return result
 
     def _store(self, book: Book, answer: Answer) -> str:
@@ -104,7 +115,8 @@ class Release:
 
     hold: str
     at: datetime
-    why: str
+    why: Why
+    told: Outside = UNHEARD
 
     def wants(self, wanted: Wanted) -> None:
         """The hold."""
@@ -119,8 +131,9 @@ class Release:
         row, job = _owner(book, hold)
         moves = _returned(row, "held", hold.amount, hold.tokens)
         job.held, job.requests = job.held - hold.amount, job.requests - 1
-        hold.state, hold.resolved_at, hold.why = "released", stamp(self.at), self.why
-        book.post("release", self.at, row.accounts, moves, hold=hold.id, job=row.uid, why=self.why)
+        hold.state, hold.resolved_at, hold.why = "released", stamp(self.at), self.why.value
+        _learn(hold, self.told)
+        book.post("release", self.at, row.accounts, moves, hold=hold.id, job=row.uid, why=self.why, **self.told.facts())
 
     def afterwards(self) -> Release:
         """Still true."""
@@ -133,7 +146,8 @@ class Doubt:
 
     hold: str
     at: datetime
-    why: str
+    why: Why
+    told: Outside = UNHEARD
 
     def wants(self, wanted: Wanted) -> None:
         """The hold."""
@@ -147,9 +161,10 @@ class Doubt:
         _dispatched(hold)
         row, job = _owner(book, hold)
         job.held, job.in_doubt = job.held - hold.amount, job.in_doubt + hold.amount
-        hold.state, hold.why = "inDoubt", self.why
+        hold.state, hold.why = "inDoubt", self.why.value
+        _learn(hold, self.told)
         moves: list[Move] = [("held", "in_doubt", hold.amount, hold.tokens)]
-        book.post("doubt", self.at, row.accounts, moves, hold=hold.id, job=row.uid, why=self.why)
+        book.post("doubt", self.at, row.accounts, moves, hold=hold.id, job=row.uid, why=self.why, **self.told.facts())
 
     def afterwards(self) -> Doubt:
         """Still true."""

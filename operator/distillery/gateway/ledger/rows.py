@@ -32,6 +32,8 @@ class HeadRow:
     read_only: str | None
     next_account: int
     next_reservation: int
+    format: int
+    """Of the entries that are written."""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,8 @@ class HoldRow:
     tokens_out: int = 0
     resolved_at: str | None = None
     why: str = ""
+    status: int | None = None
+    request_id: str | None = None
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ def _whole(*names: str) -> list[Column[int]]:
 
 head = Table(
     "head", metadata, Column("id", BigInteger, primary_key=True), *_whole("sequence"), *_text("digest"), *_whole("epoch"),
-    *_text("clock", "read_only"), *_whole("next_account", "next_reservation"),
+    *_text("clock", "read_only"), *_whole("next_account", "next_reservation", "format"),
 )  # fmt: skip
 writers = Table("writers", metadata, Column("id", BigInteger, primary_key=True), *_text("opened_at", "seen_at"))
 accounts = Table(
@@ -38,7 +38,7 @@ reservations = Table(
 holds = Table(
     "holds", metadata, Column("id", Text, primary_key=True), *_whole("reservation"), *_text("state"), *_whole("amount", "tokens"),
     *_text("teacher", "request_key", "terms", "prices"), *_whole("writer"), *_text("at"), *_whole("billed", "tokens_in", "tokens_out"),
-    *_text("resolved_at", "why"),
+    *_text("resolved_at", "why"), *_whole("status"), *_text("request_id"),
 )  # fmt: skip
 answers = Table(
     "answers", metadata, Column("key", Text, primary_key=True), *_text("hold", "digest", "finish"), Column("body", LargeBinary),

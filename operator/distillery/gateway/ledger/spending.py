@@ -11,6 +11,7 @@ from .contract import Account, Granted, Hold, HoldResolved, JobRef, Need
 from .operation import Wanted
 from .resolving import Release
 from .rows import HoldRow, stamp
+from .why import Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +101,4 @@ class Place:
 
     def afterwards(self) -> Release:
         """The caller was told that nothing is held, so nothing was sent."""
-        return Release(self.hold.id, self.hold.at, "the commit's outcome was unknown and the request was not sent")
+        return Release(self.hold.id, self.hold.at, Why.COMMIT_UNKNOWN)

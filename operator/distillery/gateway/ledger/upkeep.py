@@ -11,6 +11,7 @@ from .contract import Account, JobRef, Swept
 from .operation import Span, Wanted
 from .resolving import Doubt
 from .rows import stamp
+from .why import Why
 from .windows import not_before
 
 #: A reservation without heartbeat or request for so long is given back.
@@ -35,7 +36,7 @@ class Sweep:
         earliest, latest = self._within(IDLE)
         for number in book.strays:
             if book.holds[number].state == "dispatched":
-                Doubt(number, self.at, "its gateway ended before the outcome was known").apply(book)
+                Doubt(number, self.at, Why.GATEWAY_ENDED).apply(book)
                 doubted += 1
         for reservation in book.idle:
             row = book.reservations[reservation]
@@ -93,11 +94,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """An answer is lost: its body is not where it was moved to."""
+    """An answer is lost or of no use; the next who asks buys it again."""
 
     key: str
     at: datetime
-    why: str
+    why: Why
 
     def wants(self, wanted: Wanted) -> None:
         """Whether it is there."""

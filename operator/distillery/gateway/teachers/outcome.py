@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from distillery.api import reasons
 from distillery.gateway.errors import IN_DOUBT, RATE_LIMIT_EXCEEDED, TEACHER_UNAVAILABLE, Refused, refusal
+from distillery.gateway.ledger import Why
 from distillery.prices import BadUsage
 from distillery.prices.tariff import tokens
 from distillery.timestamps import moment
@@ -36,6 +37,8 @@ class Billed:
     tokens_out: int
     body: bytes | None
     finish: Literal["stop", "truncated", "refused"]
+    request_id: str | None = None
+    """The provider's name for the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class NotBilled:
     """The request was not sent, or turned down before any work."""
 
     why: str
+    """For people; never for the ledger."""
+    kind: Why
     error: Refused
+    status: int | None = None
+    request_id: str | None = None
     busy: bool = False
     """Too many requests: send fewer."""
     wait: float | None = None
@@ -57,6 +64,10 @@ class Doubtful:
     """Nobody but the provider knows whether it is billed."""
 
     why: str
+    """For people; never for the ledger."""
+    kind: Why
+    status: int | None = None
+    request_id: str | None = None
 
     def error(self) -> Refused:
         """For the caller: asking again is allowed and is another request with a hold of its own."""
@@ -71,7 +82,7 @@ def of_answer(body: bytes, n: int) -> Billed | Doubtful:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        return Doubtful("the teacher's answer is no JSON")
+        return Doubtful("the teacher's answer is no JSON", Why.UNREADABLE)
     return of_object(answer, body, n)
 
 
@@ -79,11 +90,11 @@ def of_object(answer: Any, body: bytes, n: int) -> Billed | Doubtful:
     """As `of_answer`, from the parsed body."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
     if not isinstance(usage, dict):
-        return Doubtful("the teacher's answer has no usage")
+        return Doubtful("the teacher's answer has no usage", Why.NO_USAGE)
     try:
         tokens_in, tokens_out = tokens(usage)
     except BadUsage as error:
-        return Doubtful(f"the teacher's answer has an unreadable usage: {error}")
+        return Doubtful(f"the teacher's answer has an unreadable usage: {error}", Why.UNREADABLE_USAGE)
     choices, tier = answer.get("choices"), answer.get("service_tier")
     whole = isinstance(choices, list) and len(choices) == n and all(isinstance(choice, dict) for choice in choices)
     return Billed(
@@ -102,22 +113,25 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, teacher: str
     code, text = _error(body)
     if status == 429 and code != "insufficient_quota":
         wait = retry_after(headers, now)
-        return NotBilled(said, refusal(RATE_LIMIT_EXCEEDED, f"{said}: too many requests", retry_after=wait or 1.0), busy=True, wait=wait)
+        limited = refusal(RATE_LIMIT_EXCEEDED, f"{said}: too many requests", retry_after=wait or 1.0)
+        return NotBilled(said, Why.BUSY, limited, status, busy=True, wait=wait)
     if status in _BUSY:
         wait = retry_after(headers, now)
         error = refusal(TEACHER_UNAVAILABLE, f"{said}: it is overloaded or down", retry_after=wait or 2.0)
-        return NotBilled(said, error, busy=True, wait=wait)
+        return NotBilled(said, Why.BUSY, error, status, busy=True, wait=wait)
     if status == 429 or status in _BROKEN or 300 <= status < 400:
-        return NotBilled(said, refusal(TEACHER_UNAVAILABLE, f"{said}: {_remedy(status)}", retry_after=BROKEN_SECONDS), broken=True)
+        error = refusal(TEACHER_UNAVAILABLE, f"{said}: {_remedy(status)}", retry_after=BROKEN_SECONDS)
+        return NotBilled(said, Why.TURNED_AWAY, error, status, broken=True)
     if 400 <= status < 500 and status not in _UNKNOWABLE:
-        return NotBilled(said, refusal(reasons.TEACHER_FAILED, f"{said}: {text or 'it refuses the request'}. Nothing is billed"))
-    return Doubtful(said)
+        error = refusal(reasons.TEACHER_FAILED, f"{said}: {text or 'it refuses the request'}. Nothing is billed")
+        return NotBilled(said, Why.REFUSED, error, status)
+    return Doubtful(said, Why.FAILED, status)
 
 
 def unreachable(teacher: str, why: str) -> NotBilled:
     """No connection: name, network or TLS."""
     said = f'teacher "{teacher}" cannot be reached: {why}'
-    return NotBilled(said, refusal(TEACHER_UNAVAILABLE, said, retry_after=2.0))
+    return NotBilled(said, Why.UNREACHABLE, refusal(TEACHER_UNAVAILABLE, said, retry_after=2.0))
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

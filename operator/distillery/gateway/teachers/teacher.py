@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ from yarl import URL
 
 from distillery.api.budget import BudgetTeacher
 from distillery.gateway.flights import Relay
+from distillery.gateway.ledger import Why
 from distillery.gateway.question import ROUTES, Question
 
 from .breaker import Breaker
@@ -23,6 +25,8 @@ from .stream import DONE, Assembly, Events
 #: No answer is longer: 64 choices with 20 log-probabilities a token stay below.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST_ERROR_BYTES: Final = 64 * 1024
+#: How providers call a request in their answers, so that a person finds it on the usage page: most; Anthropic; Azure; Bedrock.
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "distillery-gateway"}
 
 
@@ -51,23 +55,34 @@ class Teacher:
             outcome = await self._send(question, name, data, headers, relay)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             outcome = unreachable(name, str(error))
-        except TimeoutError:
-            outcome = Doubtful(f'teacher "{name}" did not answer in {self._timeout:g} s')
         except (aiohttp.ClientError, OSError) as error:
-            outcome = Doubtful(f'teacher "{name}" broke off: {str(error) or type(error).__name__}')
+            outcome = self._lost(name, error)
         self._learn(outcome)
         return outcome
 
     async def _send(self, question: Question, name: str, data: bytes, headers: dict[str, str], relay: Relay | None) -> Outcome:
         async with self._connections().post(self._urls[question.route], data=data, headers=headers, allow_redirects=False) as response:
-            if not 200 <= response.status < 300:
-                return of_status(response.status, response.headers, await _error_body(response), name, self._now())
-            if relay is not None and response.content_type == "text/event-stream":
-                return await _follow(response, question, name, relay)
-            whole = await _read(response, _MOST_BYTES)
-            if whole is None:
-                return Doubtful(f'teacher "{name}" answered with more than {_MOST_BYTES} bytes')
-            return of_answer(whole, question.n)
+            try:
+                outcome = await self._received(response, question, name, relay)
+            except (aiohttp.ClientError, OSError) as error:
+                outcome = self._lost(name, error)
+            return replace(outcome, request_id=_request_id(response))
+
+    async def _received(self, response: aiohttp.ClientResponse, question: Question, name: str, relay: Relay | None) -> Outcome:
+        if not 200 <= response.status < 300:
+            return of_status(response.status, response.headers, await _error_body(response), name, self._now())
+        if relay is not None and response.content_type == "text/event-stream":
+            return await _follow(response, question, name, relay)
+        whole = await _read(response, _MOST_BYTES)
+        if whole is None:
+            return Doubtful(f'teacher "{name}" answered with more than {_MOST_BYTES} bytes', Why.TOO_LONG)
+        return of_answer(whole, question.n)
+
+    def _lost(self, name: str, error: aiohttp.ClientError | OSError) -> Doubtful:
+        """Sent, and no whole answer came back."""
+        if isinstance(error, TimeoutError):
+            return Doubtful(f'teacher "{name}" did not answer in {self._timeout:g} s', Why.TIMEOUT)
+        return Doubtful(f'teacher "{name}" broke off: {str(error) or type(error).__name__}', Why.CONNECTION_LOST)
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -125,6 +140,10 @@ class Teachers:
         await asyncio.gather(*(teacher.close() for teacher in self._known.values()))
 
 
+def _request_id(response: aiohttp.ClientResponse) -> str | None:
+    return next((response.headers[name] for name in _REQUEST_IDS if name in response.headers), None)
+
+
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
     """The body, or None where it is longer than `most`."""
     parts, length = [], 0
@@ -167,7 +186,7 @@ async def _follow(response: aiohttp.ClientResponse, question: Question, name: st
     except TypeError as error:
         whole, cut = None, f"numbered its answers in an unreadable way: {error}"
     if whole is None:
-        return Doubtful(f'the stream of teacher "{name}" broke off{f": {cut}" if cut else ""}')
+        return Doubtful(f'the stream of teacher "{name}" broke off{f": {cut}" if cut else ""}', Why.STREAM_CUT)
     return of_object(whole, json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(), question.n)
 
 
