@@ -1,0 +1,111 @@
+"""No word from outside carries a key, in whatever form and wherever it stands; and no honest answer is lost for that."""
+
+import base64
+import time
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillery.gateway.foreign import MOST, secret
+
+KEY = "sk-live-4fQ9xTz81LmNw0RbVh7Yc2Kd+/="
+LETTERS = st.text(st.sampled_from("abcdefgHIJKLMN0123456789-_+/=~"), min_size=8, max_size=60)
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+FORMS = {
+    "itself": KEY,
+    "a piece": KEY[11:19],
+    "the end": KEY[-12:],
+    "base64": base64.b64encode(KEY.encode()).decode(),
+    "base64 of the header": base64.b64encode(f"Bearer {KEY}".encode()).decode(),
+    "base64 after a letter": base64.b64encode(f"x{KEY}".encode()).decode(),
+    "base64 for urls": base64.urlsafe_b64encode(f"xx{KEY}".encode()).decode(),
+    "url": quote(KEY, safe=""),
+    "per cent": percent(KEY),
+    "per cent, capitals": percent(KEY).upper(),
+    "a piece per cent": percent(KEY[12:22]),
+}
+
+
+def pieces(form: str) -> list[str]:
+    return [form[at : at + 8] for at in range(len(form) - 7)]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("around", ["{}", "invalid key {} given", "a{}b", '{{"error": "Bearer {}"}}', "x\n{}\r\n"])
+def test_no_piece_of_a_key_is_shown_in_any_form(form: str, around: str) -> None:
+    told = secret(KEY).shown(around.format(form))
+    assert not any(piece in told for piece in pieces(KEY))
+    assert not any(piece.lower() in told.lower() for piece in pieces(form) if not piece.strip("=").isalpha())
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_an_answer_that_repeats_the_key_is_known_by_it(form: str) -> None:
+    assert secret(KEY).repeated_in(f'{{"content":"it is {form}, I think"}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [
+        (None, "sk-live-4fQ9xTz81LmNw0RbVh7Yc2Kd"),
+        ("EMPTY", "the list is EMPTY"),
+        ("", "anything"),
+        ("password", "choose a long password"),
+        ("sk-proj-4fQ9xTz81LmNw0RbVh7Yc2Kd", "keys begin with sk-proj-"),
+        ("sk-proj-4fQ9xTz81LmT3BlbkFJNw0RbVh7Yc2Kd", "look for T3BlbkFJ"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.4fQ9xTz81LmNw0RbVh7Yc2Kd", "a JWT begins with eyJhbGciOiJIUzI1NiJ9"),
+        ("my-distillation-key-of-the-team", "distillation is taught by a teacher"),
+        ("token-12345678", "12345678"),
+        (KEY, "%20%2D%2B%20%2D%2B%20%2D"),
+    ],
+)
+def test_an_honest_answer_is_not_taken_for_the_key(key: str | None, answer: str) -> None:
+    assert not secret(key).repeated_in(answer.encode())
+
+
+@pytest.mark.parametrize("key", ["sk-secret", "sk-bench", "token-abc123", "aB3defgh"])
+def test_a_short_key_counts_as_a_whole(key: str) -> None:
+    assert secret(key).repeated_in(f"it is {key}".encode())
+    assert secret(key).repeated_in(base64.b64encode(f"Bearer {key}{key}".encode()))
+
+
+@given(LETTERS, st.text(max_size=40), st.text(max_size=40), st.integers(0, 50))
+def test_no_piece_of_any_key_is_shown(key: str, before: str, after: str, at: int) -> None:
+    piece = key[at : at + 8] if len(key[at : at + 8]) == 8 else key
+    told = secret(key).shown(f"{before}{piece}{after}")
+    assert piece not in told
+    assert len(told) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("plain words", "plain words"),
+        ("two\nlines\r\n\x00\x1b[31mred", "two lines [31mred"),
+        ("turned \u202eround", "turned  round"),
+        ("half \ud83d of it", "half   of it"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer [hidden]"),
+        ("api_key=hunter2hunter2 is wrong", "api_key=[hidden] is wrong"),
+        ("Incorrect API key provided: sk-ab****wxyz.", "Incorrect API key provided: [hidden]"),
+        ("w" * 500, "w" * (MOST - 1) + "…"),
+        (b"bytes", "b'bytes'"),
+    ],
+)
+def test_how_foreign_words_are_shown(words: object, told: str) -> None:
+    assert secret(None).shown(words) == told
+
+
+def test_a_key_shorter_than_a_piece_is_hidden_whole() -> None:
+    assert secret("abcde").shown("it is ABCDE") == "it is [hidden]"
+
+
+def test_an_answer_of_megabytes_is_looked_through_at_once() -> None:
+    text, began = b'{"token": "word", "logprob": -0.25}, ' * 100_000, time.process_time()
+    assert not secret(KEY * 4).repeated_in(text)
+    assert time.process_time() - began < 2
