@@ -23,6 +23,7 @@ from distillery.metrics import Metrics
 from distillery.terms import Catalogue, parse_catalogue
 
 from .asking import Asking, utc_now
+from .backups import Backups
 from .credentials import read_credentials
 from .identity import Identities
 from .ledger import Ledger
@@ -34,6 +35,7 @@ from .standing import Law
 
 if TYPE_CHECKING:
     from .bodies import Bodies
+    from .ledger.backup import Outside
 
 log = logging.getLogger("distillery")
 #: Requests under way may end for so long after SIGTERM; the chart gives the pod more.
@@ -62,6 +64,12 @@ def _bodies(uri: str | None) -> Bodies | None:
     return Bodies(uri, os.environ)
 
 
+def _vault() -> Outside:
+    from .vault import Vault
+
+    return Vault(os.environ)
+
+
 async def run(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop, metrics = asyncio.Event(), Metrics()
@@ -83,6 +91,8 @@ async def run(given: argparse.Namespace) -> None:
             )
             stack.push_async_callback(asking.close)
             routes += asking.routes
+            if given.backup_service_account:
+                routes += Backups(identities, tuple(given.backup_service_account.split("/")), given.ledger).routes()
         await stack.enter_async_context(serving(application(routes), None, given.port))
         health = web.Application()
         add_endpoints(health, metrics, lambda: None)
@@ -112,7 +122,7 @@ def main() -> None:
     if sys.argv[1:2] == ["ledger"]:
         from .ledger import commands
 
-        sys.exit(commands.main(sys.argv[2:]))
+        sys.exit(commands.main(sys.argv[2:], _vault))
     given = options(sys.argv[1:])
     logs.configure(given.log_level)
     asyncio.run(run(given))

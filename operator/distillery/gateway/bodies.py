@@ -7,25 +7,15 @@ import gzip
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import boto3  # type: ignore[import-untyped]
-from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
+from . import s3
 from .errors import StoreUnavailable
 
 T = TypeVar("T")
 _THREADS: Final = 8
-#: Checksums of the newer protocol are left out where they are optional: the digest is in the name, and older servers refuse them.
-_CONFIG: Final = {
-    "retries": {"mode": "standard", "total_max_attempts": 3},
-    "connect_timeout": 5,
-    "read_timeout": 20,
-    "max_pool_connections": _THREADS,
-    "request_checksum_calculation": "when_required",
-    "response_checksum_validation": "when_required",
-}
 _THERE: Final = ("PreconditionFailed", "412")
 _GONE: Final = ("NoSuchKey", "404")
 
@@ -39,10 +29,7 @@ class Bodies:
         if scheme != "s3" or not self._bucket:
             raise ValueError(f"--answers {uri}: give s3://bucket/prefix")
         self._prefix = f"{prefix}/" if prefix else ""
-        endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
-        config = Config(**_CONFIG, s3={"addressing_style": "path" if endpoint else "auto"})
-        region = environment.get("AWS_REGION") or "us-east-1"
-        self._client: Any = boto3.Session(region_name=region).client("s3", endpoint_url=endpoint, config=config)
+        self._client = s3.client(environment, connections=_THREADS, patience=20)
         self._threads = ThreadPoolExecutor(_THREADS, "answers")
 
     def close(self) -> None:
@@ -59,7 +46,7 @@ class Bodies:
                 lambda: self._client.put_object(Bucket=self._bucket, Key=key, Body=packed, ContentType="application/gzip", IfNoneMatch="*")
             )
         except ClientError as error:
-            if _code(error) not in _THERE:
+            if s3.code(error) not in _THERE:
                 raise StoreUnavailable(f"s3://{self._bucket}/{key} cannot be written: {error}") from error
         except BotoCoreError as error:
             raise StoreUnavailable(f"s3://{self._bucket}/{key} cannot be written: {error}") from error
@@ -71,7 +58,7 @@ class Bodies:
         try:
             body = await self._in_thread(lambda: gzip.decompress(self._client.get_object(Bucket=bucket, Key=key)["Body"].read()))
         except ClientError as error:
-            if _code(error) in _GONE:
+            if s3.code(error) in _GONE:
                 return None
             raise StoreUnavailable(f"{location} cannot be read: {error}") from error
         except BotoCoreError as error:
@@ -82,7 +69,3 @@ class Bodies:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code"))

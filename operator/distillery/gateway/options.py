@@ -26,9 +26,11 @@ def options(arguments: list[str]) -> argparse.Namespace:
     add("--shared-cache-namespaces", type=_list, default=[], metavar="NAME,…", help="may use cache.scope shared; * for all")
     add("--teacher-timeout", type=float, default=600.0, help="seconds until a request to a teacher is in doubt")
     add("--answers", help="s3://bucket/prefix for the bodies of answers (AWS_* in the environment); without it they stay in the ledger")
+    add("--backup-service-account", metavar="NAMESPACE/NAME", help="who may read the whole ledger, to back it up; nobody if absent")
     found = parser.parse_args(arguments)
-    if found.operator_service_account.count("/") != 1:
-        parser.error(f"--operator-service-account {found.operator_service_account}: give NAMESPACE/NAME")
+    for flag, account in (("operator", found.operator_service_account), ("backup", found.backup_service_account)):
+        if account is not None and account.count("/") != 1:
+            parser.error(f"--{flag}-service-account {account}: give NAMESPACE/NAME")
     if found.ledger_file is not None:
         found.ledger = found.ledger_file.read_text().strip()
     if found.ledger and found.terms is None:

@@ -1,140 +1,145 @@
-"""Copies of a ledger. Each is marked read-only: it knows of less than was spent since, so a person has to look before it grants."""
+"""Where copies of a ledger go to and come from: a file, the standard streams, another gateway, an object store.
+
+A copy is marked read-only when it becomes a ledger: it knows of less than was spent since, so a person has to look before it grants.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import shutil
-import sqlite3
-from collections.abc import Iterable, Iterator
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Protocol
 
-from sqlalchemy import Connection, Engine, LargeBinary, Table, func, insert, select, text, update
+from sqlalchemy import Connection
 
-from . import database, reading, schema
-from .contract import Head, LedgerError
-from .migrations import STEPS, migrate
-from .rows import stamp
+from . import database
+from .contract import LedgerError
+from .dump import Header, load, whole
 
-_MAGIC = b"SQLite format 3\0"
-#: Rows per statement of a restore.
-_CHUNK = 500
-
-
-def backup(engine: Engine, target: Path, at: datetime) -> Head:
-    """Write a copy while the gateway goes on: a database file of SQLite, JSON lines of Postgres. The target appears whole or not at all."""
-    if target.exists():
-        raise LedgerError(f"backup {target}: the file exists; name another one")
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    head = _copied(engine, partial, at) if database.exclusive(engine) else _dumped(engine, partial, at)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.rename(target)
-    return head
+#: In the name of a file or object: it is compressed.
+PACKED = ".gz"
+_MAGIC, _GZIP, _LEVEL = b"\x1f\x8b", 31, 1
+_BLOCK = 1 << 20
 
 
-def restore(source: Path, url: str, at: datetime) -> Head:
-    """Make a ledger of a copy, read-only until it is accepted. The database must be empty: an existing ledger is never overwritten."""
-    with source.open("rb") as opened:
-        binary = opened.read(len(_MAGIC)) == _MAGIC
-    engine = database.connect(url)
+class Outside(Protocol):
+    """What this package reaches through the program that it is in: an object store, and a gateway."""
+
+    def write(self, uri: str, blocks: Iterator[bytes], header: Header) -> str:
+        """Store a copy whole or not at all, in a folder (…/) under a name of its own; gives its URI. LedgerError if one is there."""
+
+    def read(self, uri: str) -> Iterator[bytes]:
+        """A copy; of a folder the newest. LedgerError."""
+
+    def retain(self, folder: str, ledger: str, count: int) -> list[str]:
+        """Delete all but the newest copies of a ledger that this program wrote there; gives their URIs. LedgerError."""
+
+    def fetch(self, gateway: str, token_file: Path | None) -> Iterator[bytes]:
+        """The dump that a gateway makes of its ledger. LedgerError."""
+
+
+#: Made only where it is needed: a client of an object store is half a second and 30 MiB.
+Reach = Callable[[], Outside]
+
+
+@contextmanager
+def snapshot(url: str) -> Iterator[Connection]:
+    """A connection that sees one state of the ledger for as long as it reads."""
+    engine = database.connect(url, reading=True)
     try:
-        if binary:
-            _put(source, engine)
-        with engine.begin() as connection:
-            migrate(connection, at)
-            if not binary:
-                with source.open(encoding="utf-8") as lines:
-                    _load(connection, lines, source)
-            return reading.head(connection)
+        with engine.connect() as connection:
+            yield connection if database.exclusive(engine) else connection.execution_options(isolation_level="REPEATABLE READ")
     finally:
         engine.dispose()
 
 
-def _reason(head: Head, at: datetime) -> str:
-    return (
-        f"restored from the backup of {stamp(at)[:19]}Z at entry {head.sequence}: what was spent after it is missing;"
-        " compare with the provider's bill, then run `distillery-gateway ledger accept`"
-    )
+def backup(blocks: Iterable[bytes], target: str, outside: Reach | None) -> tuple[Header, str]:
+    """Pass a dump on to `-`, a file or s3://…, and give where it lies then. One that is cut off comes to no file and no store."""
+    header, checked = whole(blocks)
+    if target.startswith("s3://"):
+        return header, reached(outside).write(target, packed(checked), header)
+    if target == "-":
+        for block in checked:
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+    else:
+        _to_file(checked, Path(target))
+    return header, target
 
 
-def _copied(engine: Engine, target: Path, at: datetime) -> Head:
-    with engine.connect() as connection:
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
-        raw.execute("VACUUM INTO ?", (str(target),))
-    copy = database.connect(f"sqlite:///{target}")
+def restore(source: str, url: str, at: datetime, outside: Reach | None) -> Header:
+    """Make a ledger of a copy, read-only until it is accepted. The database must be empty: an existing ledger is never overwritten."""
+    engine = database.connect(url)
     try:
-        with copy.begin() as connection:
-            head = reading.head(connection)
-            connection.execute(update(schema.head).values(read_only=_reason(head, at)))
-        with copy.connect() as connection:
-            connection.connection.driver_connection.execute("PRAGMA journal_mode=DELETE")  # type: ignore[union-attr]
+        with _opened(source, outside) as blocks, engine.begin() as connection:
+            return load(connection, unpacked(blocks), at)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerError(f"backup {source}: it is not what was written ({error!r}); take another one") from error
     finally:
-        copy.dispose()
-    return head
+        engine.dispose()
 
 
-def _dumped(engine: Engine, target: Path, at: datetime) -> Head:
-    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, target.open("w", encoding="utf-8") as lines:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        head = reading.head(connection)
-        lines.write(json.dumps({"ledger": "distillery", "schema": len(STEPS), "reason": _reason(head, at)}) + "\n")
-        for table in schema.DUMPED:
-            for row in connection.execution_options(yield_per=1000).execute(select(table)):
-                lines.write(json.dumps({"table": table.name, "row": [_plain(value) for value in row]}, ensure_ascii=False) + "\n")
-    return head
+def packed(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Compressed, as gzip."""
+    packing = zlib.compressobj(_LEVEL, wbits=_GZIP)
+    for block in blocks:
+        if part := packing.compress(block):
+            yield part
+    yield packing.flush()
 
 
-def _plain(value: Any) -> Any:
-    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+def unpacked(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, or what was compressed. Where it was cut off it ends early."""
+    first = next(blocks, b"")
+    if not first.startswith(_MAGIC):
+        yield first
+        yield from blocks
+        return
+    unpacking = zlib.decompressobj(wbits=_GZIP)
+    try:
+        for block in chain((first,), blocks):
+            yield unpacking.decompress(block)
+    except zlib.error as error:
+        raise LedgerError(f"backup: it is damaged ({error}); take another one") from error
 
 
-def _put(source: Path, engine: Engine) -> None:
-    if not database.exclusive(engine):
-        raise LedgerError(f"backup {source}: a file of SQLite cannot become a database of Postgres: restore it to sqlite:////path")
-    target = Path(str(engine.url.database))
+def _to_file(blocks: Iterator[bytes], target: Path) -> None:
+    """Whole or not at all, and for its owner alone."""
     if target.exists():
-        raise LedgerError(f"ledger {target}: the file exists; move it away first, an existing ledger is never overwritten")
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.copyfile(source, partial)
-    with partial.open("rb") as written:
+        raise LedgerError(f"backup {target}: the file exists; name another one")
+    unfinished = target.with_name(f"{target.name}.partial")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, database.PRIVATE), "wb") as written:
+        for block in packed(blocks) if target.suffix == PACKED else blocks:
+            written.write(block)
+        written.flush()
         os.fsync(written.fileno())
-    partial.rename(target)
+    unfinished.rename(target)
 
 
-def _load(connection: Connection, lines: Iterable[str], source: Path) -> None:
-    header = json.loads(next(iter(lines)))
-    if not isinstance(header, dict) or header.get("ledger") != "distillery" or header.get("schema") != len(STEPS):
-        raise LedgerError(f"backup {source}: made by schema {header.get('schema')}, this program has {len(STEPS)}: use the image of then")
-    if connection.execute(select(func.count()).select_from(schema.entries)).scalar_one():
-        raise LedgerError("the database holds a ledger: restore into an empty one, an existing ledger is never overwritten")
-    connection.execute(schema.head.delete())
-    for table, rows in _chunks(lines):
-        connection.execute(insert(table), rows)
-    connection.execute(update(schema.head).values(read_only=header["reason"]))
+@contextmanager
+def _opened(source: str, outside: Reach | None) -> Iterator[Iterator[bytes]]:
+    if source.startswith("s3://"):
+        yield reached(outside).read(source)
+    elif source == "-":
+        yield _blocks(sys.stdin.buffer)
+    else:
+        with Path(source).open("rb") as opened:
+            yield _blocks(opened)
 
 
-def _chunks(lines: Iterable[str]) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
-    """Rows of one table at a time, as many as one statement takes."""
-    current = schema.head
-    rows: list[dict[str, Any]] = []
-    for line in lines:
-        record = json.loads(line)
-        table = schema.metadata.tables[record["table"]]
-        if rows and (table is not current or len(rows) == _CHUNK):
-            yield current, rows
-            rows = []
-        current = table
-        values = (_bytes(column.type, value) for column, value in zip(table.c, record["row"], strict=True))
-        rows.append(dict(zip(table.c.keys(), values, strict=True)))
-    if rows:
-        yield current, rows
+def _blocks(opened: BinaryIO) -> Iterator[bytes]:
+    return iter(partial(opened.read, _BLOCK), b"")
 
 
-def _bytes(kind: object, value: Any) -> Any:
-    return base64.b64decode(value["base64"]) if isinstance(kind, LargeBinary) and value is not None else value
+def reached(outside: Reach | None) -> Outside:
+    """It, or a LedgerError."""
+    if outside is None:
+        raise LedgerError("an object store or a gateway is reached by `distillery-gateway ledger` alone; give a file or -")
+    return outside()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,17 +18,19 @@ from sqlalchemy.exc import DBAPIError
 from distillery.api.money import NANO
 
 from . import database, reading, verify
-from .backup import backup, restore
+from .backup import Reach, backup, reached, restore, snapshot
 from .committing import Committer, Outage
 from .contract import LedgerError
+from .dump import dump
 from .operation import Operation
 from .upkeep import Accept, Acknowledge, Adjust, SetClock
 from .windows import accounts_of
 
 
-def main(arguments: list[str]) -> int:
-    """Run one command; the exit status."""
+def main(arguments: list[str], outside: Reach | None = None) -> int:
+    """Run one command; the exit status. `outside` reaches what is no database and no file."""
     given = _parser().parse_args(arguments)
+    given.outside = outside
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         return command(given)
@@ -46,10 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_verify)
     check.add_argument("--database", help="URL of the ledger")
     check.add_argument("--export", type=Path, help="file of `export`, from the first entry on")
-    copy = _command(commands.add_parser("backup", help="write a consistent copy"), _backup)
-    copy.add_argument("--to", type=Path, required=True, help="file; must not exist")
+    copy = commands.add_parser("backup", help="write a consistent copy, while the gateway goes on")
+    copy.set_defaults(command=_backup)
+    source = copy.add_mutually_exclusive_group()
+    _database(source, required=False)
+    source.add_argument("--gateway", metavar="URL", help="take the copy from this gateway, as its backup account")
+    copy.add_argument("--token-file", type=Path, help="that account's token, for --gateway")
+    copy.add_argument("--to", required=True, help="- (standard output), a file (compressed if it ends in .gz), s3://bucket/key, s3://…/")
+    copy.add_argument("--keep", type=int, metavar="COUNT", help="in s3://…/: delete older copies of this ledger beyond so many")
     back = _command(commands.add_parser("restore", help="make a ledger of a copy; it grants nothing until accepted"), _restore)
-    back.add_argument("--from", dest="source", type=Path, required=True, help="file of `backup`")
+    back.add_argument("--from", dest="source", required=True, help="what `backup` wrote: -, a file, s3://bucket/key, s3://…/ (the newest)")
     accept = _command(commands.add_parser("accept", help="let a restored ledger grant again; book what it does not know of"), _accept)
     accept.add_argument("--why", required=True, help="goes into the chain")
     accept.add_argument("--spent", action="append", default=[], metavar="NAMESPACE/BUDGET=DOLLARS[,TOKENS]", help="book as paid today")
@@ -59,9 +68,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    parser.add_argument("--database", required=True, metavar="URL", help="sqlite:////path/to/file or postgresql://…")
+    _database(parser, required=True)
     parser.set_defaults(command=command)
     return parser
+
+
+def _database(parser: argparse._ActionsContainer, required: bool) -> None:
+    """Beside the gateway, whose pod says which it is, the flag may be left out."""
+    known = os.environ.get("DISTILLERY_LEDGER")
+    if known is None and (file := os.environ.get("DISTILLERY_LEDGER_FILE")):
+        known = Path(file).read_text().strip()
+    told = "sqlite:////path/to/file or postgresql://…; in the gateway's pod it is known"
+    parser.add_argument("--database", required=required and known is None, default=known, metavar="URL", help=told)
 
 
 def _export(given: argparse.Namespace) -> int:
@@ -111,15 +129,25 @@ def _engine(url: str, *, reading: bool = False) -> Iterator[Engine]:
 
 
 def _backup(given: argparse.Namespace) -> int:
-    with _engine(given.database) as engine:
-        head = backup(engine, given.to, datetime.now(UTC))
-    _say(backup=str(given.to), entries=head.sequence, head=head.digest)
+    if given.gateway is None and given.database is None:
+        raise LedgerError("backup: give --database or --gateway")
+    if given.keep is not None and not (given.keep > 0 and given.to.startswith("s3://") and given.to.endswith("/")):
+        raise LedgerError(f"backup --keep {given.keep}: give a number from 1, and a folder of an object store (s3://…/) as --to")
+    os.nice(10)  # the gateway, in whose pod this may run, goes first
+    if given.gateway is not None:
+        header, place = backup(reached(given.outside).fetch(given.gateway, given.token_file), given.to, given.outside)
+    else:
+        with snapshot(given.database) as connection:
+            header, place = backup(dump(connection, datetime.now(UTC)), given.to, given.outside)
+    deleted = reached(given.outside).retain(given.to, header.ledger, given.keep) if given.keep else []
+    told = {"backup": place, "ledger": header.ledger, "entries": header.entries, "head": header.head, "deleted": deleted}
+    (sys.stderr if given.to == "-" else sys.stdout).write(json.dumps(told) + "\n")
     return 0
 
 
 def _restore(given: argparse.Namespace) -> int:
-    head = restore(given.source, given.database, datetime.now(UTC))
-    _say(restored=str(given.source), entries=head.sequence, head=head.digest, readOnly=True)
+    header = restore(given.source, given.database, datetime.now(UTC), given.outside)
+    _say(restored=given.source, entries=header.entries, head=header.head, readOnly=True)
     return 0
 
 

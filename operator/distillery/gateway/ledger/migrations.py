@@ -53,8 +53,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def migrate(connection: Connection, at: datetime) -> None:
-    """Bring the schema to the newest step, in the caller's transaction."""
+def migrate(connection: Connection, at: datetime, last: int | None = None) -> None:
+    """Bring the schema to the newest step (or to an older one, for a copy that was made then), in the caller's transaction."""
     postgres = connection.dialect.name == "postgresql"
     if postgres:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -63,7 +63,7 @@ def migrate(connection: Connection, at: datetime) -> None:
     done = connection.execute(text("SELECT coalesce(max(version), 0) FROM schema_versions")).scalar_one()
     if done > len(STEPS):
         raise LedgerError(f"the ledger's schema has version {done}, this program knows {len(STEPS)}: run the newer image that wrote it")
-    for version, step in enumerate(STEPS[done:], done + 1):
+    for version, step in enumerate(STEPS[done:last], done + 1):
         for statement in step:
             connection.execute(text(statement.replace("{bytes}", "BYTEA" if postgres else "BLOB")))
         connection.execute(text("INSERT INTO schema_versions VALUES (:version, :at)"), {"version": version, "at": stamp(at)})
