@@ -6,13 +6,16 @@ Prompt and completion are tokenized apart, so that the boundary between them is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from distillery.api import reasons
 
+from .end_words import without_end_words
 from .errors import StageError
+from .plain_text import PlainText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,8 +72,22 @@ class Renderer:
         return ids if start is None else ids[: start + len(bare)]
 
     def completion_ids(self, text: str) -> list[int]:
-        """Token ids of the completion, with the end token(s)."""
-        return [*self._ids(text), *self.end]
+        """Token ids of the completion, with the end token(s), which a text that ends with their name does not get twice.
+
+        Between them is text alone, whatever it spells.
+        """
+        return [*self.plain.ids(without_end_words(text, self.end_words)), *self.end]
+
+    @cached_property
+    def plain(self) -> PlainText:
+        """How completions are read."""
+        return PlainText(self.tokenizer, self.stop_ids)
+
+    @cached_property
+    def end_words(self) -> tuple[str, ...]:
+        """Names of the tokens that end a completion."""
+        names = (str(self.tokenizer.convert_ids_to_tokens(index)) for index in sorted(self.stop_ids))
+        return tuple(name for name in names if len(name) > 2)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of a completion, without special tokens."""

@@ -88,7 +88,7 @@ def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
             "model": dump(spec.teacher.model, _ORIGIN),
             # which teacher is asked is in the digest of the source: its base URL, model and terms
             **(
-                {"endpoint": dump(spec.teacher.endpoint, {"teacher", "shards", "max_failure_ratio", "tokenizer"})}
+                {"endpoint": dump(spec.teacher.endpoint, {"teacher", "shards", "max_failure_ratio", "retries_in_doubt", "tokenizer"})}
                 if spec.teacher.endpoint
                 else {}
             ),

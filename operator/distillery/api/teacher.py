@@ -95,6 +95,12 @@ class TeacherEndpoint(Model):
         "0.05",
         description="Part of the rows that may fail (refused, cut, unanswered) before the stage does; each is listed with its reason.",
     )
+    retries_in_doubt: int = Field(
+        1,
+        ge=0,
+        le=10,
+        description="How often a request is sent again after one whose outcome nobody knows (a broken connection); each attempt stays booked at its worst case.",
+    )
 
 
 class Teacher(Model):

@@ -45,6 +45,10 @@ class Line:
             self.cost + other.cost,
         )
 
+    def times(self, count: int) -> Line:
+        """As often as `count`."""
+        return Line(self.requests * count, self.input_tokens * count, self.output_tokens * count, self.cost * count)
+
 
 @dataclass(frozen=True)
 class Fit:

@@ -43,11 +43,11 @@ def print_estimate(job: FrozenJob, budget_file: Path, terms: list[Path], assumed
         raise BadManifest(f'spec.teacher.endpoint.teacher: "{endpoint.teacher}" is not in TeacherBudget "{reference.name}"; it has {known}')
     asks = asked(job.spec, assumed)
     _say(console, f"\nTeacher {teacher.name}: {teacher.model} at {teacher.base_url}, paid by TeacherBudget {reference.name}")
-    affordable = _print_cost(asks, teacher, budget, now, console)
+    affordable = _print_cost(asks, teacher, budget, endpoint.retries_in_doubt, now, console)
     return _print_verdict(job, teacher, terms, now, console) and affordable
 
 
-def _print_cost(asks: list[Ask], teacher: BudgetTeacher, budget: TeacherBudgetSpec, now: datetime, console: Console) -> bool:
+def _print_cost(asks: list[Ask], teacher: BudgetTeacher, budget: TeacherBudgetSpec, retries: int, now: datetime, console: Console) -> bool:
     try:
         prices = price_of(teacher, now)
     except PriceUnknown as error:
@@ -59,14 +59,17 @@ def _print_cost(asks: list[Ask], teacher: BudgetTeacher, budget: TeacherBudgetSp
         _say(console, f"{ask.name:<16} {ask.prompts.count} prompts, {average}{each}, answers of at most {ask.limit} tokens")
     none = Line(0, 0, 0, 0)
     lines = {guess.name: sum((guessed(ask, teacher, prices, guess) for ask in asks), none) for guess in GUESSES}
-    worst, single = sum((bound(ask, teacher, prices) for ask in asks), none), dearest(asks, teacher, prices)
-    console.print(_table(lines, worst, single, prices.source))
+    held, single = sum((bound(ask, teacher, prices) for ask in asks), none), dearest(asks, teacher, prices)
+    console.print(
+        _table({**lines, "held for all at once": held, "at worst": held.times(1 + retries), "held for one": single}, prices.source)
+    )
     low, mean, high = GUESSES
     _say(
         console,
         f"A guess: {mean.bytes_per_token} bytes a token (low {low.bytes_per_token}, high {high.bytes_per_token}), answers of half their"
         " limit (low a tenth, high all of it). The job's own first answers replace it: status.estimate. Held: every byte a token, every"
-        " answer at its limit, at the highest price of the day; what an answer does not cost is given back when it ends.",
+        " answer at its limit, at the highest price of the day; what an answer does not cost is given back when it ends. At worst: the"
+        f" outcome of every request unknown {1 + retries} times (spec.teacher.endpoint.retriesInDoubt: {retries}), and each stays booked.",
         "dim",
     )
     found = fits(budget.limits, lines["low"], lines["high"], single)
@@ -76,11 +79,11 @@ def _print_cost(asks: list[Ask], teacher: BudgetTeacher, budget: TeacherBudgetSp
     return not any(fit.stops for fit in found)
 
 
-def _table(lines: dict[str, Line], worst: Line, single: Line, source: str) -> Table:
+def _table(lines: dict[str, Line], source: str) -> Table:
     table = Table(title=f"Prices from {source}")
     for header in ("", "requests", "input tokens", "output tokens", "US dollars"):
         table.add_column(header, justify="right" if header else "left")
-    for name, line in [*lines.items(), ("held for all at once", worst), ("held for one", single)]:
+    for name, line in lines.items():
         table.add_row(name, *(f"{n:,}" for n in (line.requests, line.input_tokens, line.output_tokens)), _dollars(line.cost))
     return table
 

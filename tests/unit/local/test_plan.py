@@ -105,6 +105,8 @@ def test_rows_tokens_and_dollars_are_printed_before_anything_is_bought(bench: Be
     # held: (bytes + 160 + 16) for each of two answers of 20; and for one of 10
     inputs = 2 * (100 + 176) + 2 * (200 + 176) + (40 + 176)
     assert row(text, "held for all at once") == ["held for all at once", "3", f"{inputs:,}", "90", f"{(inputs + 4 * 90) / 1e6:.6f}"]
+    # a request in doubt is sent once more, and both stay booked
+    assert row(text, "at worst") == ["at worst", "6", f"{2 * inputs:,}", "180", f"{2 * (inputs + 4 * 90) / 1e6:.6f}"]
     assert row(text, "held for one") == ["held for one", "1", "752", "40", f"{(752 + 160) / 1e6:.6f}"]
     assert "limit monthly        1.000000 USD  fits" in text
     assert "Terms: permit. Apache License 2.0" in text
@@ -123,6 +125,15 @@ def test_a_limit_below_one_request_stops_the_job(bench: Bench, limits: dict[str,
     text, found = bench.plan(job_manifest(), budget_manifest(limits))
     assert says in text
     assert found is allowed
+
+
+@pytest.mark.parametrize(("retries", "times"), [(0, 1), (3, 4)])
+def test_the_worst_case_grows_with_what_is_tried_again_in_doubt(bench: Bench, retries: int, times: int) -> None:
+    job = job_manifest()
+    job["spec"]["teacher"]["endpoint"]["retriesInDoubt"] = retries
+    text, _ = bench.plan(job, budget_manifest())
+    assert row(text, "at worst")[1] == str(3 * times)
+    assert f"the outcome of every request unknown {times} times (spec.teacher.endpoint.retriesInDoubt: {retries})" in text
 
 
 def test_limits_are_told_apart_by_the_guesses() -> None:

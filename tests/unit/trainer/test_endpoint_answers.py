@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.trainer.gateway import FakeGateway, chat, prompt_of, serving
+from tests.unit.trainer.gateway import COST, FakeGateway, chat, prompt_of, serving
 from tests.unit.trainer.pipeline import finished
 from tests.unit.trainer.test_endpoint_traces import PROMPTS, WORDS, execute, lines, spec, told
 
+from distillery.api.money import usd
 from distillery.api.result import USER_MISTAKE
 from distillery_trainer.examples import read_lines
 
@@ -63,8 +65,9 @@ def test_too_many_failures_end_the_stage_with_the_commonest_reasons(tmp_path: Pa
     ("answer", "completion", "reasoning"),
     [
         (chat("<think>a fox?\nyes</think>\n\nfox it is"), "fox it is", "a fox?\nyes"),
-        (chat("a fox?</think>fox it is"), "fox it is", "a fox?"),
-        (chat("fox it is", reasoning_content="a fox"), "fox it is", "a fox"),
+        (chat("a fox?\n</think>\n\nfox it is"), "fox it is", "a fox?"),
+        (chat("the tag </think> ends it"), "the tag </think> ends it", None),
+        (chat("\n\n42", reasoning_content="a fox"), "42", "a fox"),
         (chat("fox <think> it is"), "fox <think> it is", None),
         ({"choices": [{"finish_reason": "stop", "message": {"content": [{"type": "text", "text": "fox"}]}}]}, "fox", None),
     ],
@@ -126,6 +129,81 @@ def test_samples_become_rows(tmp_path: Path, knows_n: bool) -> None:
     }  # fmt: skip
     assert manifest.lineage["usage"]["requests"] == (16 if knows_n else 12 * 3 + 4)
     assert set(gateway.samples) == ({None} if knows_n else {None, "1", "2"})
+
+
+def single(body: dict[str, Any], attempt: int) -> Any:
+    """One choice, whatever `n` is."""
+    return chat("answer")
+
+
+SIX = [{"id": word, "prompt": f"say {word}"} for word in WORDS[:6]]
+
+
+def test_a_server_that_gives_one_choice_is_paid_for_each_sample_once(tmp_path: Path) -> None:
+    """6 rows with 3 samples are 18 rows and 18 answers; the run after a lost stage pays nothing."""
+    job = spec(tmp_path, rows=SIX, endpoint={"sampling": {"samples": 3, "temperature": "1"}})
+    held = len(lines_of_held_out(job))
+    with serving(FakeGateway(single)) as gateway:
+        for run in range(2):
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+            shutil.rmtree(tmp_path / "work-0", ignore_errors=True)
+            code, place = execute(tmp_path, gateway, "traces", job)
+            assert code == 0, place.result().message
+            manifest, files = finished(tmp_path, "traces")
+            assert len(lines(files, "train.jsonl")) == 18
+            assert len(gateway.bought) == 18 + held
+            assert manifest.lineage["usage"]["requests"] == (0 if run else 18 + held)
+            assert manifest.lineage["usage"]["cost"] == ("0.00" if run else usd(COST * (18 + held)))
+    assert {(body.get("n"), sample) for body, sample in zip(gateway.asked, gateway.samples, strict=True) if "say" in prompt_of(body)} == {
+        (3, None), (None, "1"), (None, "2"),
+    }  # fmt: skip
+
+
+def lines_of_held_out(job: dict[str, Any]) -> list[str]:
+    """The held-out rows of a job."""
+    return Path(job["data"]["evaluation"]["uri"].removeprefix("file://")).read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "asked"),
+    [((400, "invalid_request_error", {}), 1), ((502, "in_doubt", {}), 2)],
+    ids=["refused", "in doubt"],
+)
+def test_samples_that_came_are_learned_from_where_others_did_not(tmp_path: Path, trouble: Any, asked: int) -> None:
+    """They are paid for. The missing one is listed with its reason."""
+    job = spec(tmp_path, rows=SIX, endpoint={"sampling": {"samples": 3, "temperature": "1"}, "maxFailureRatio": "0.1"})
+    with serving(FakeGateway(single)) as gateway:
+        gateway.script = lambda body, attempt: (
+            trouble if prompt_of(body) == "say dog" and gateway.samples[-1] == "2" else single(body, attempt)
+        )
+        code, place = execute(tmp_path, gateway, "traces", job)
+        assert code == 0, place.result().message
+    manifest, files = finished(tmp_path, "traces")
+    assert [row["id"] for row in lines(files, "train.jsonl") if row["id"].startswith("dog")] == ["dog#0", "dog#1"]
+    assert [(line["id"], line["reason"], line["detail"]) for line in lines(files, "dropped.jsonl")] == [
+        ("dog#2", "unanswered", f"the gateway's sentence on {trouble[1]}")
+    ]
+    assert manifest.lineage["usage"]["requests"] == len(gateway.bought)
+    assert manifest.lineage["usage"]["cost"] == usd(COST * len(gateway.bought))
+    assert sum(prompt_of(body) == "say dog" and sample == "2" for body, sample in zip(gateway.asked, gateway.samples, strict=True)) == asked
+
+
+def test_a_wait_between_two_samples_loses_none_that_is_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor asks for it again."""
+    monkeypatch.setattr("distillery_trainer.endpoint.pace._FIRST_DELAY", 0.001)
+    job = spec(tmp_path, rows=SIX, endpoint={"sampling": {"samples": 3, "temperature": "1"}})
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        busy = gateway.samples[-1] == "1" and attempt == 0
+        return (429, "rate_limit_exceeded", {"Retry-After": "0.01"}) if busy else single(body, attempt)
+
+    with serving(FakeGateway(single)) as gateway:
+        gateway.script = script
+        code, place = execute(tmp_path, gateway, "traces", job)
+        assert code == 0, place.result().message
+    usage = finished(tmp_path, "traces")[0].lineage["usage"]
+    assert (usage["requests"], usage["cacheHits"], usage["cost"]) == (22, 0, usd(COST * 22))
+    assert len(gateway.asked) == 22 + 6
 
 
 def test_a_model_that_takes_no_temperature_is_asked_without(tmp_path: Path) -> None:

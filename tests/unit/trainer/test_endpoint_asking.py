@@ -65,13 +65,14 @@ def test_what_may_heal_is_asked_again(tmp_path: Path, trouble: Any) -> None:
     assert lines(files, "dropped.jsonl") == []
 
 
-def test_an_outcome_in_doubt_is_tried_twice_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("retries", "attempts"), [({}, 2), ({"retriesInDoubt": 0}, 1), ({"retriesInDoubt": 3}, 4)])
+def test_an_outcome_in_doubt_is_tried_again_as_often_as_the_job_says(tmp_path: Path, retries: dict[str, int], attempts: int) -> None:
     """Each attempt is booked at its worst case; then the row goes without."""
     doubt = (502, "in_doubt", {})
     with serving(FakeGateway(lambda body, attempt: doubt if prompt_of(body) == "say fox" else told(body, attempt))) as gateway:
-        endpoint = {"maxFailureRatio": "0.1"}
+        endpoint = {"maxFailureRatio": "0.1", **retries}
         assert execute(tmp_path, gateway, "traces", spec(tmp_path, endpoint=endpoint))[0] == 0
-    assert Counter(map(prompt_of, gateway.asked))["say fox"] == 3
+    assert Counter(map(prompt_of, gateway.asked))["say fox"] == attempts
     _, files = finished(tmp_path, "traces")
     assert [(line["id"], line["reason"], line["detail"]) for line in lines(files, "dropped.jsonl")] == [
         ("fox", "unanswered", "the gateway's sentence on in_doubt")

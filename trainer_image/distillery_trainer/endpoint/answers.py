@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from distillery.api.finish import ending
+from distillery_trainer.end_words import KNOWN, without_end_words
 
 from .asks import Ask
 from .distribution import REASONED, Distribution, Reader
 from .gateway import Reply
+from .reasoning import split_reasoning, thoughts_of
 
 CUT, REFUSED, UNANSWERED = "cut", "refused", "unanswered"
-#: Values of finish_reason, of OpenAI's API and of servers like it; any other means that the answer came to its end.
-_CUTS, _REFUSALS = frozenset({"length", "max_tokens"}), frozenset({"content_filter", "refusal", "safety"})
-_FAILURES = frozenset({"tool_calls", "function_call", "error", "abort", "cancelled"})
-#: The block may lack its opening tag, which some chat templates put at the end of the prompt.
-_THINKING = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,17 @@ class Answered:
         return Answered(**{**line, "choices": choices, "terms": tuple(line["terms"])})
 
 
-def parsed(ask: Ask, reply: Reply, reader: Reader | None = None) -> tuple[Answered, list[Distribution | None]]:
+def parsed(
+    ask: Ask, reply: Reply, reader: Reader | None = None, end_words: Iterable[str] = KNOWN
+) -> tuple[Answered, list[Distribution | None]]:
     """The answer to a request, a choice that is not there counting as unanswered; and the distributions of each choice that has some.
 
-    They are read for the answers of training rows, with `reader`, where the job asks for them.
+    They are read for the answers of training rows, with `reader`, where the job asks for them. Nothing that a server says raises.
     """
     given = [choice for choice in reply.body["choices"] if isinstance(choice, Mapping)]
-    ordered = sorted(given, key=lambda choice: int(choice.get("index") or 0))[: ask.samples]
-    choices, distributions = [_choice(choice) for choice in ordered], list[Distribution | None]([None] * ask.samples)
+    ordered = sorted(given, key=_index)[: ask.samples]
+    words = tuple(end_words)
+    choices, distributions = [_choice(choice, words) for choice in ordered], list[Distribution | None]([None] * ask.samples)
     if reader is not None and not ask.held_out:
         for at, choice in enumerate(choices):
             found = _distribution(choice, ordered[at], reader)
@@ -78,11 +79,17 @@ def parsed(ask: Ask, reply: Reply, reader: Reader | None = None) -> tuple[Answer
                 choices[at] = replace(choice, without=found)
             else:
                 distributions[at] = found
-    lacking = f"{len(choices)} of {ask.samples} answers came"
-    choices += [Choice("", None, UNANSWERED, lacking) for _ in range(ask.samples - len(choices))]
+    lacking = reply.lacking or f"{len(choices)} of {ask.samples} answers came"
+    choices += [Choice("", None, UNANSWERED, _shown(lacking)) for _ in range(ask.samples - len(choices))]
     model = _shown(reply.body.get("model") or "")
     answered = Answered(ask.at, tuple(choices), model, reply.requests, reply.hits, reply.cost, reply.key, reply.terms)
     return answered, distributions
+
+
+def _index(choice: Mapping[str, Any]) -> int:
+    """Where a server says that a choice stands; those without a place keep the order in which they came."""
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def _distribution(choice: Choice, given: Mapping[str, Any], reader: Reader) -> Distribution | str:
@@ -92,20 +99,25 @@ def _distribution(choice: Choice, given: Mapping[str, Any], reader: Reader) -> D
     return REASONED if choice.reasoning else reader.read(choice.text, given.get("logprobs"))
 
 
-def _choice(choice: Mapping[str, Any]) -> Choice:
+def _choice(choice: Mapping[str, Any], end_words: Iterable[str]) -> Choice:
     message = choice.get("message")
     said = message if isinstance(message, Mapping) else {"content": choice.get("text")}
-    text, reasoning = split_reasoning(_text(said.get("content")), said.get("reasoning_content") or said.get("reasoning"))
-    finish = str(choice.get("finish_reason") or "")
+    content, word = said.get("content"), choice.get("finish_reason")
+    text, reasoning = split_reasoning(_text(content), thoughts_of(said))
+    text = without_end_words(text, end_words)
     if not (_is_text(text) and _is_text(reasoning or "")):
         return Choice("", None, UNANSWERED, "the text holds half of a surrogate pair, which is no text")
-    if said.get("refusal") or finish in _REFUSALS:
-        return Choice(text, reasoning, REFUSED, _shown(said.get("refusal") or finish))
-    if finish in _CUTS or (not text and reasoning):
-        return Choice(text, reasoning, CUT, f"finish_reason {finish}" if finish in _CUTS else "it ended within its reasoning")
-    if finish in _FAILURES or not text.strip():
-        return Choice(text, reasoning, UNANSWERED, f"finish_reason {finish}" if finish in _FAILURES else "the text is empty")
-    return Choice(text, reasoning)
+    how, told = ending(word), f"finish_reason {_shown(word)}"
+    if said.get("refusal") or how == "refused":
+        return Choice(text, reasoning, REFUSED, _shown(said.get("refusal") or word))
+    if how != "whole":
+        return Choice(text, reasoning, CUT if how == "cut" else UNANSWERED, told)
+    if text.strip():
+        return Choice(text, reasoning)
+    if reasoning:
+        return Choice(text, reasoning, CUT, "it ended within its reasoning")
+    known = content is None or isinstance(content, str | list)
+    return Choice(text, reasoning, UNANSWERED, "the text is empty" if known else f"the content is no text but {_shown(content)}")
 
 
 def _is_text(text: str) -> bool:
@@ -125,16 +137,6 @@ def _shown(value: Any) -> str:
 def _text(content: Any) -> str:
     """Text of a message: a string, or parts of which those of type text count."""
     if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+        parts = (part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+        return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
-
-
-def split_reasoning(text: str, given: Any = None) -> tuple[str, str | None]:
-    """(answer, reasoning): what a reasoning model thought is kept apart, whether the server did that or left it in a <think> block."""
-    if isinstance(given, str) and given:
-        return text, given
-    if found := _THINKING.match(text):
-        return text[found.end() :], found.group(1).strip() or None
-    if text.lstrip().startswith("<think>"):
-        return "", text.lstrip().removeprefix("<think>").strip()
-    return text, None

@@ -19,8 +19,6 @@ from .gateway import Closed, InDoubt, Later, Reply, Unanswered
 from .pace import Pace
 
 log = logging.getLogger(__name__)
-#: Attempts after the first where the outcome of one is unknown: each is booked at its worst case.
-MORE_ATTEMPTS = 2
 _TICK_SECONDS = 0.2
 _Task = asyncio.Task[Reply]
 Found = TypeVar("Found")
@@ -51,17 +49,25 @@ class Listener(Protocol):
 
 
 class Asking:
-    """One run over a list of questions; `send` makes the request of one."""
+    """One run over a list of questions; `send` makes the request of one.
+
+    One whose outcome is unknown is made again up to `retries` times: each attempt is booked at its worst case.
+    """
 
     def __init__(
-        self, send: Callable[[Ask], Awaitable[Reply]], listener: Listener, pace: Pace | None = None, patience: Patience | None = None
+        self,
+        send: Callable[[Ask], Awaitable[Reply]],
+        listener: Listener,
+        pace: Pace | None = None,
+        patience: Patience | None = None,
+        retries: int = 1,
     ) -> None:
-        self._send, self._listener = send, listener
+        self._send, self._listener, self._retries = send, listener, retries
         self._pace, self._patience = pace or Pace(), patience or Patience()
         self._waiting: deque[Ask] = deque()
         self._running: dict[_Task, tuple[Ask, float]] = {}
         self._done: asyncio.Queue[_Task] = asyncio.Queue()
-        self._doubts: Counter[int] = Counter()
+        self._doubts: Counter[tuple[int, int]] = Counter()
         self._end: StageError | Stopped | None = None
         self._short = False
         self._why = ""
@@ -123,8 +129,8 @@ class Asking:
             self._waiting.appendleft(ask)
         except InDoubt as doubt:
             self._pace.refused(sent, now, None)
-            self._doubts[ask.at] += 1
-            if self._doubts[ask.at] <= MORE_ATTEMPTS:
+            self._doubts[ask.at, doubt.sample] += 1
+            if self._doubts[ask.at, doubt.sample] <= self._retries:
                 self._waiting.append(ask)
             else:
                 self._listener.failed(ask, doubt.message)

@@ -19,6 +19,8 @@ from .vocabulary import TokenBytes
 
 #: Why an answer has no distribution.
 NONE_GIVEN, OTHER_TOKENS, NOT_NORMALISED, REASONED = "noLogprobs", "otherTokens", "notNormalised", "reasoned"
+#: Of a row whose other samples did not come.
+INCOMPLETE = "incomplete"
 #: By how much probabilities may add up to more than 1: servers round.
 _SLACK = 1e-3
 #: Below it a probability is 0 in float32; some servers write -9999 for "not computed".
@@ -110,21 +112,36 @@ def _tokens(logprobs: Mapping[str, Any] | None) -> list[_Token]:
     names, tops = logprobs.get("tokens"), logprobs.get("top_logprobs")
     if not isinstance(names, list) or not isinstance(tops, list) or len(names) != len(tops):
         return []
-    return [
-        _Token(
-            str(name).encode(), None, 0.0, tuple(_Token(str(text).encode(), None, _number(value)) for text, value in (top or {}).items())
-        )
-        for name, top in zip(names, tops, strict=True)
-    ]
+    return [_Token(_bytes(name), None, 0.0, _alternatives(top)) for name, top in zip(names, tops, strict=True)]
+
+
+def _alternatives(top: Any) -> tuple[_Token, ...]:
+    """Of a text completion: log-probability by name."""
+    given = top if isinstance(top, Mapping) else {}
+    return tuple(_Token(_bytes(name), None, _number(value)) for name, value in given.items())
 
 
 def _token(entry: Mapping[str, Any]) -> _Token:
-    data, index = entry.get("bytes"), entry.get("id")
-    given = bytes(data) if isinstance(data, list) else str(entry.get("token") or "").encode()
-    tops = entry.get("top_logprobs")
-    alternatives = tuple(_token(top) for top in tops if isinstance(top, Mapping)) if isinstance(tops, list) else ()
-    return _Token(given, index if isinstance(index, int) else None, _number(entry.get("logprob")), alternatives)
+    data, index, tops = entry.get("bytes"), entry.get("id"), entry.get("top_logprobs")
+    whole = isinstance(data, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in data)
+    given = bytes(data) if whole and data is not None else _bytes(entry.get("token"))
+    alternatives = (
+        tuple(_token({**top, "top_logprobs": None}) for top in tops if isinstance(top, Mapping)) if isinstance(tops, list) else ()
+    )
+    number = index if isinstance(index, int) and not isinstance(index, bool) else None
+    return _Token(given, number, _number(entry.get("logprob")), alternatives)
+
+
+def _bytes(name: Any) -> bytes:
+    """Of a token's name. One that is no UTF-8 stands for no token: its bytes agree with none."""
+    return name.encode(errors="surrogatepass") if isinstance(name, str) else b""
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not math.isnan(value) else -math.inf
+    """-inf for what is no number, and for one that is 0 as a probability; inf for what is above any probability, however large."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return -math.inf
+    # compared before it is converted: an integer may be too large for that
+    if value > _SLACK:
+        return math.inf
+    return float(value) if value > _LEAST else -math.inf

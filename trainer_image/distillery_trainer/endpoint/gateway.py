@@ -42,7 +42,7 @@ _HEALS = {
 @dataclass(frozen=True)
 class Reply:
     """An answer in the API's own words, and what the gateway says of it: bought (`requests`) or there already (`hits`), its cost in
-    nano-dollars, the key that it is filed under, the terms that it came under.
+    nano-dollars, the key that it is filed under, the terms that it came under. `lacking` is why some of its choices are not there.
     """
 
     body: Mapping[str, Any]
@@ -51,6 +51,7 @@ class Reply:
     cost: int
     key: str
     terms: tuple[str, ...]
+    lacking: str = ""
 
 
 class Trouble(Exception):
@@ -70,7 +71,9 @@ class Later(Trouble):
 
 
 class InDoubt(Trouble):
-    """Sent to the teacher, outcome unknown, booked at its worst case; another attempt is another hold."""
+    """Sent to the teacher, outcome unknown, booked at its worst case; another attempt is another hold. `sample` is the request's."""
+
+    sample = 0
 
 
 class Unanswered(Trouble):
@@ -125,7 +128,11 @@ class Gateway:
     async def ask(self, path: str, body: Mapping[str, Any], sample: int = 0) -> Reply:
         """One request in the form of the OpenAI API, for example to /v1/chat/completions. Trouble where there is no answer."""
         headers = {"X-Distillery-Sample": str(sample)} if sample else {}
-        response = await self._send("POST", path, json=dict(body), headers=headers)
+        try:
+            response = await self._send("POST", path, json=dict(body), headers=headers)
+        except InDoubt as doubt:
+            doubt.sample = sample
+            raise
         found = _json(response)
         if not isinstance(found.get("choices"), list):
             raise Unanswered(f"the teacher's answer has no choices: {response.text[:200]}")
@@ -151,7 +158,7 @@ class Gateway:
 def _json(response: httpx2.Response) -> dict[str, Any]:
     try:
         found = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,17 +16,18 @@ from distillery.api.base import number
 from distillery.api.result import TEMPORARY
 from distillery.api.teacher import TeacherEndpoint
 from distillery.api.usage import TeacherInfo
+from distillery_trainer.end_words import KNOWN
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.stage import StageContext
 
 from .answers import CUT, UNANSWERED, Answered, parsed
 from .asking import Asking, Patience, patiently
 from .asks import Ask
-from .distribution import Reader
+from .distribution import INCOMPLETE, Reader
 from .gateway import Gateway, Reply
 from .kept import Fresh, Kept
 from .pace import MOST, Pace
-from .samples import as_greedy_as_it_gets, with_all_samples
+from .samples import SoFar, as_greedy_as_it_gets, with_all_samples
 
 log = logging.getLogger(__name__)
 #: Answers in a piece, and seconds between two pieces: what a killed pod asks again, at no cost, since the gateway knows the answers.
@@ -77,17 +78,28 @@ class Failures:
 class Session:
     """Asks the questions of one shard; `total` is the number of rows of all shards, which maxFailureRatio is a part of."""
 
-    def __init__(self, context: StageContext, asks: Sequence[Ask], kept: Kept, total: int, reader: Reader | None = None) -> None:
+    def __init__(
+        self,
+        context: StageContext,
+        asks: Sequence[Ask],
+        kept: Kept,
+        total: int,
+        reader: Reader | None = None,
+        end_words: Iterable[str] = KNOWN,
+    ) -> None:
         endpoint = context.job.spec.teacher.endpoint
         if endpoint is None:
             raise ValueError("a session asks teacher.endpoint")
         self._context, self._asks, self._kept, self._total, self._endpoint = context, asks, kept, total, endpoint
         self.answers: dict[int, Answered] = {}
+        #: Rows of which some answers came and others did not: another run asks for those, so these are not kept.
+        self.incomplete: dict[int, Answered] = {}
         self.failed_rows: dict[int, str] = {}
         self.failures = Failures()
         self._fresh: list[Fresh] = []
         self._broken: StageError | None = None
-        self._reader = reader
+        self._reader, self._end_words = reader, tuple(end_words)
+        self._so_far: defaultdict[int, SoFar] = defaultdict(SoFar)
 
     def run(self, patience: Patience | None = None) -> TeacherInfo:
         """Until each question has an answer or has failed, and all answers are in the store. Raises what ended it before."""
@@ -110,10 +122,12 @@ class Session:
             def send(ask: Ask) -> Awaitable[Reply]:
                 path, body = ask.request(spec, endpoint)
                 to_path = partial(gateway.ask, path)
-                return as_greedy_as_it_gets(to_path, body) if ask.held_out else with_all_samples(to_path, body, ask.samples)
+                if ask.held_out:
+                    return as_greedy_as_it_gets(to_path, body)
+                return with_all_samples(to_path, body, ask.samples, self._so_far[ask.at])
 
             pace = Pace(most=min(MOST, info.teacher.rate_limits.max_concurrency))
-            asking = Asking(send, self, pace, patience)
+            asking = Asking(send, self, pace, patience, endpoint.retries_in_doubt)
             keeper = asyncio.ensure_future(self._keep_as_they_come())
             try:
                 await asking.run(missing)
@@ -125,16 +139,23 @@ class Session:
 
     def answered(self, ask: Ask, reply: Reply) -> None:
         """Take an answer."""
-        answer, distributions = parsed(ask, reply, self._reader)
+        answer, distributions = parsed(ask, reply, self._reader, self._end_words)
+        self._so_far.pop(ask.at, None)
         self.answers[ask.at] = answer
         self.failures.add(ask, answer)
         self._fresh.append((answer, distributions))
         self._report()
 
     def failed(self, ask: Ask, why: str) -> None:
-        """Take a failure. It is not kept: another run asks again."""
-        self.failed_rows[ask.at] = why
-        self.failures.lost(ask, why)
+        """Take a failure. It is not kept: another run asks again. What came of the row's answers before is learned from."""
+        if (found := self._so_far.pop(ask.at, SoFar()).reply) is not None:
+            answer, _ = parsed(ask, replace(found, lacking=why), None, self._end_words)
+            choices = tuple(choice if choice.problem else replace(choice, without=INCOMPLETE) for choice in answer.choices)
+            self.incomplete[ask.at] = replace(answer, choices=choices) if self._reader else answer
+            self.failures.add(ask, answer)
+        else:
+            self.failed_rows[ask.at] = why
+            self.failures.lost(ask, why)
         self._report()
 
     def waiting(self, why: str) -> None:
@@ -149,7 +170,8 @@ class Session:
         return self._broken or self.failures.error(self._endpoint, self._total)
 
     def _report(self, message: str | None = None) -> None:
-        self._context.progress.report(len(self.answers) + len(self.failed_rows), len(self._asks), "rows", message=message)
+        done = len(self.answers) + len(self.incomplete) + len(self.failed_rows)
+        self._context.progress.report(done, len(self._asks), "rows", message=message)
 
     async def _keep_as_they_come(self) -> None:
         last = time.monotonic()

@@ -11,9 +11,11 @@ import logging
 from distillery.api import reasons
 from distillery.api.result import StageResult
 from distillery_trainer import commit
+from distillery_trainer.end_words import KNOWN
 from distillery_trainer.errors import Missing, StageError, unavailable
 from distillery_trainer.stage import Outcome, StageContext
 
+from .answers import Answered
 from .asks import mine, planned
 from .assembly import Assembly
 from .distribution import Reader
@@ -36,10 +38,11 @@ def run(context: StageContext) -> Outcome:
     kept = Kept(context.output, f"{context.work_folder}/answers", plan, shard.index, shard.count)
     renderer, k = selection.renderer, endpoint.sampling.top_logprobs
     reader = Reader(renderer, k) if renderer and k else None
-    session = Session(context, mine(asks, shard.index, shard.count), kept, rows_of(asks), reader)
+    words = (*KNOWN, *renderer.end_words) if renderer else KNOWN
+    session = Session(context, mine(asks, shard.index, shard.count), kept, rows_of(asks), reader, words)
     info = session.run()
     scratch = context.work / "answers"
-    kept.finish({"failed": session.failed_rows})
+    kept.finish({"failed": session.failed_rows, "incomplete": [answer.wire() for answer in session.incomplete.values()]})
     try:
         parts = kept.parts()
         answers = kept.all_answers(parts or [], scratch)
@@ -49,6 +52,7 @@ def run(context: StageContext) -> Outcome:
         text = f"shard {shard.index + 1} of {shard.count} is done: {len(session.answers)} answers; the last one to finish puts all together"
         return Outcome(None, StageResult(message=text))
     lost = {int(at): why for part in parts for at, why in part["failed"].items()}
+    answers |= {answer.at: answer for part in parts for answer in map(Answered.read, part.get("incomplete", ()))}
     if failed := Failures.of(asks, answers, lost).error(endpoint, rows_of(asks)):
         kept.reopen()
         raise failed
