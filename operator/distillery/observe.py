@@ -131,8 +131,10 @@ def has_ended(job: Body) -> bool:
 
 
 def is_settled(job: Body) -> bool:
-    """Whether nothing is to be done for a DistillationJob any more: it has ended, owes no budget, and stays."""
-    return has_ended(job) and "ttlSecondsAfterFinished" not in job["spec"] and not job["status"].get("budgetClaimed")
+    """Whether nothing is to be done for a DistillationJob any more: it has ended, owes no budget, stays, and was not edited since."""
+    if not has_ended(job) or "ttlSecondsAfterFinished" in job["spec"] or job["status"].get("budgetClaimed"):
+        return False
+    return bool(job["status"].get("observedGeneration") == job["metadata"].get("generation", 1))
 
 
 def frozen_image(config_map: Body | None, uid: str) -> str | None:

@@ -214,6 +214,14 @@ async def test_lists_are_of_all_namespaces_or_of_one(server: Server) -> None:
     assert [job async for job in server.cluster.list_jobs("no-such-namespace")] == []
 
 
+async def test_an_object_that_no_operator_has_seen_is_not_observed(server: Server) -> None:
+    """By the default of the CRD: a tool that waits must not take it for one that is as it should be."""
+    namespace = server.key.namespace
+    for body in (await server.cluster.get_job(*server.key), await server.cluster.get_budget(namespace, "team")):
+        observed = body["status"]["observedGeneration"]
+        assert observed in (-1, body["metadata"]["generation"]), "the second where an operator on the cluster was faster"
+
+
 async def test_an_edit_of_the_spec_is_a_new_generation(server: Server) -> None:
     before = await server.job()
     server.edit({"backoffLimit": 7})

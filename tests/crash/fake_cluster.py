@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any
 
+from distillery.api.crd import NOT_OBSERVED
 from distillery.cluster import AlreadyExists, Body, Children, ClusterError, Conflict, NotFound
 from distillery.settings import JOB_LABEL, UID_LABEL
 from distillery.timestamps import stamp
@@ -123,7 +124,8 @@ class FakeCluster:
             raise AlreadyExists(f'{reference[0]} "{reference[2]}" already exists')
         self.created[reference] += 1
         fresh = {"uid": f"uid-{self.versions + 1}", "creationTimestamp": stamp(self.clock()), "generation": 1}
-        return self.put({**copy.deepcopy(body), "metadata": {**body["metadata"], **fresh}})
+        ours = {"status": dict(NOT_OBSERVED)} if reference[0] in ("DistillationJob", "TeacherBudget") else {}
+        return self.put({**copy.deepcopy(body), **ours, "metadata": {**body["metadata"], **fresh}})
 
     def put(self, body: Body) -> Body:
         """Store a version of an object; a changed spec is a new generation."""

@@ -41,6 +41,14 @@ def of_kind(kind: str, *arguments: str) -> dict[str, Body]:
     return {"/".join(filter(None, (b["metadata"].get("namespace"), b["metadata"]["name"]))).removeprefix("system/"): b for b in found}
 
 
+def test_the_config_map_for_argo_cd_holds_the_tested_files() -> None:
+    (found,) = (body for name, body in of_kind("ConfigMap", *ALL, *IMAGES).items() if name.endswith("argocd-health"))
+    keys = {"health.distillery.dev_DistillationJob": "argocd-health.lua", "health.distillery.dev_TeacherBudget": "argocd-health-budget.lua",
+            "actions.distillery.dev_DistillationJob": "argocd-actions.yaml"}  # fmt: skip
+    files = {f"resource.customizations.{key}": (CHART / "files" / name).read_text().strip() for key, name in keys.items()}
+    assert {key: text.strip() for key, text in found["data"].items()} == files
+
+
 READ = {"get", "list", "watch"}
 OPERATOR = {
     ("distillery.dev", "distillationjobs"): READ | {"delete"},

@@ -212,9 +212,9 @@ class BudgetSummary(Model):
 class TeacherBudgetStatus(Model):
     """A snapshot, written every 15 to 30 seconds while something moves; the gateway's ledger is the truth."""
 
-    observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at.")
+    observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at; -1 before the first look.")
     conditions: Annotated[list[Condition], Field(max_length=8)] = Field(
-        default=[], description="Ready, Exhausted, SoftLimitExceeded.",
+        default=[], description="Ready, Exhausted, SoftLimitExceeded, Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )  # fmt: skip
     summary: BudgetSummary | None = Field(None, description="The window with the least left.")

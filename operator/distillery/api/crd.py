@@ -11,6 +11,9 @@ from .rules import VALIDATIONS
 from .schema import schema_of
 from .status import DistillationJobStatus
 
+#: The status that the API server gives an object until the operator has written one: without it kstatus takes an object that nobody has
+#: looked at for one that is as it should be.
+NOT_OBSERVED = {"observedGeneration": -1}
 _NAME = (
     "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     "metadata.name must be a DNS label of at most 40 characters that starts with a letter: names of stage Jobs are made from it",
@@ -78,7 +81,7 @@ def _object_schema(kind: str, about: str, spec: type[Model], status: type[Model]
             "kind": {"type": "string", "description": f"{kind}."},
             "metadata": {"type": "object"},
             "spec": schema_of(spec),
-            "status": schema_of(status),
+            "status": {**schema_of(status), "default": dict(NOT_OBSERVED)},
         },
         **({VALIDATIONS: rules} if rules else {}),
     }

@@ -63,13 +63,14 @@ SCOPE_FORBIDDEN: Final = "ScopeForbidden"
 LEDGER_READ_ONLY: Final = "LedgerReadOnly"
 GATEWAY_UNAVAILABLE: Final = "GatewayUnavailable"
 TEACHER_FAILED: Final = "TeacherFailed"
+TEACHER_UNAVAILABLE: Final = "TeacherUnavailable"
 
 # -- conditions of a TeacherBudget
 READY: Final = "Ready"
 EXHAUSTED: Final = "Exhausted"
 SOFT_LIMIT_EXCEEDED: Final = "SoftLimitExceeded"
 WITHIN_LIMITS: Final = "WithinLimits"
-BUDGET_CONDITIONS: Final = (READY, EXHAUSTED, SOFT_LIMIT_EXCEEDED)
+BUDGET_CONDITIONS: Final = (READY, EXHAUSTED, SOFT_LIMIT_EXCEEDED, STALLED)
 
 # -- of stages that wait and go on by themselves (status.stages[].reason)
 SECRET_MISSING: Final = "SecretMissing"

@@ -99,7 +99,7 @@ class CostEstimate(Model):
 class DistillationJobStatus(Model):
     """Written by the operator only. Branch on conditions; `phase` is for reading."""
 
-    observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at.")
+    observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at; -1 before the first look.")
     phase: Word | None = Field(
         None, description="For display only: Pending, the stage that runs, why it waits for a budget, Suspended, Succeeded, Failed."
     )

@@ -31,9 +31,11 @@ def sweep(situation: Situation) -> tuple[Deletion, ...]:
 
 
 def after_end(situation: Situation) -> Decision:
-    """Of a job that has ended: delete what is left of its Jobs, give its budget back, and delete the object itself after
-    ttlSecondsAfterFinished. Nothing else, ever."""
-    job, status = situation.job, budget.after_end(situation)
+    """Of a job that has ended: delete what is left of its Jobs, give its budget back, note that an edit was seen (tools that wait take
+    an object whose generation nobody has observed for one in progress), and delete the object itself after ttlSecondsAfterFinished.
+    Nothing else, ever."""
+    job = situation.job
+    status = budget.after_end(situation).model_copy(update={"observed_generation": job.generation})
     left = seconds_to_live(job, situation)
     if left is not None and left <= 0:
         return Decision(status, delete=(*sweep(situation), Deletion("DistillationJob", job.name, job.uid)))

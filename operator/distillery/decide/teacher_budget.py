@@ -26,6 +26,8 @@ from .situation import Body
 
 #: Between two looks at a budget that moves, and at one that does not or whose gateway is silent.
 SNAPSHOT_SECONDS, IDLE_SECONDS, SILENT_SECONDS = 15.0, 30.0, 10.0
+#: Why a budget may be not ready and yet become so without anybody changing it or the chart.
+_HEALS = (reasons.LEDGER_READ_ONLY, reasons.TEACHER_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,16 @@ def _shown(budget: TeacherBudget, told: BudgetSnapshot | Silence | str, now: dat
 
 def _verdicts(told: BudgetSnapshot | Silence | str) -> dict[str, Verdict]:
     if isinstance(told, str):
-        return {reasons.READY: Verdict("False", reasons.INVALID_SPEC, told)}
+        ready = Verdict("False", reasons.INVALID_SPEC, told)
+        return {reasons.READY: ready, reasons.STALLED: _stalled(ready)}
     if isinstance(told, Silence):
         words = f"the gateway does not answer ({told.message}): no teacher is asked until it does"
-        return {reasons.READY: Verdict("Unknown", reasons.GATEWAY_UNAVAILABLE, words)}
+        ready = Verdict("Unknown", reasons.GATEWAY_UNAVAILABLE, words)
+        return {reasons.READY: ready, reasons.STALLED: _stalled(ready)}
+    ready = _ready(told)
     return {
-        reasons.READY: _ready(told),
+        reasons.READY: ready,
+        reasons.STALLED: _stalled(ready),
         reasons.EXHAUSTED: _listed(reasons.EXHAUSTED, told.exhausted),
         reasons.SOFT_LIMIT_EXCEEDED: _listed(reasons.SOFT_LIMIT_EXCEEDED, told.alerts),
     }
@@ -88,6 +94,13 @@ def _ready(told: BudgetSnapshot) -> Verdict:
     if lacking:
         return Verdict("False", lacking[0].reason, "; ".join(_of(teacher) for teacher in lacking))
     return Verdict("True", reasons.READY, f"can be asked: {', '.join(teacher.name for teacher in told.teachers)}")
+
+
+def _stalled(ready: Verdict) -> Verdict:
+    """Whether waiting helps nothing, which tools that wait for Ready have to be told: somebody must change the budget or the chart."""
+    if ready.status == "False" and ready.reason not in _HEALS:
+        return Verdict("True", ready.reason, ready.message)
+    return Verdict("False", ready.reason)
 
 
 def _of(teacher: TeacherStatus) -> str:

@@ -16,7 +16,7 @@ from distillery.timestamps import stamp
 INVALID_REQUEST = "InvalidRequestError"
 MODEL_NOT_FOUND = "ModelNotFound"
 RATE_LIMIT_EXCEEDED = "RateLimitExceeded"
-TEACHER_UNAVAILABLE = "TeacherUnavailable"
+TEACHER_UNAVAILABLE = reasons.TEACHER_UNAVAILABLE
 IN_DOUBT = "InDoubt"
 
 _STATUS: Mapping[str, int] = {

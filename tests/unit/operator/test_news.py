@@ -78,7 +78,7 @@ def test_a_job_that_a_queue_holds_back_is_news_when_it_is_created() -> None:
     assert [news.of_child(body, gone=False) for body in way] == [True, False, True]
 
 
-SETTLED = {"spec": {}, "status": {"conditions": [{"type": "Succeeded", "status": "False"}]}}
+SETTLED = {"spec": {}, "status": {"observedGeneration": 1, "conditions": [{"type": "Succeeded", "status": "False"}]}}
 
 
 def test_a_job_that_is_settled_is_no_news_nor_are_its_ended_children() -> None:
@@ -100,6 +100,7 @@ def test_a_job_that_is_settled_is_no_news_nor_are_its_ended_children() -> None:
         {"status": SETTLED["status"] | {"budgetClaimed": True}},
         {"status": {"conditions": [{"type": "Succeeded", "status": "Unknown"}]}},
         {"status": {}},
+        {"metadata": {"uid": "dj", "resourceVersion": "9", "generation": 2}},
     ],
 )
 def test_a_job_for_which_something_is_to_be_done_is_news(change: Body) -> None:

@@ -98,6 +98,27 @@ def test_what_keeps_teachers_from_being_asked(told: Any, status: str, reason: st
     assert reasons_told(looking.look(told)) == []
 
 
+@pytest.mark.parametrize(
+    ("told", "stalled"),
+    [
+        (snapshot(), "False"),
+        (Silence("no answer in time"), "False"),
+        (snapshot(read_only="restored from a copy; accept it"), "False"),
+        (snapshot(teachers=[TeacherStatus(name="b", ready=False, reason="TeacherUnavailable", message="5 failures in a row")]), "False"),
+        (snapshot(exhausted=["daily 2026-01-01: 10.00 USD are used up"]), "False"),
+        ("spec.limits: none", "True"),
+        (snapshot(teachers=[READY, TeacherStatus(name="b", ready=False, reason="CredentialMissing", message="create Secret b")]), "True"),
+        (snapshot(teachers=[TeacherStatus(name="b", ready=False, reason="PriceUnknown", message="no price")]), "True"),
+    ],
+)
+def test_a_budget_that_waiting_does_not_mend_is_stalled(told: Any, stalled: str) -> None:
+    looking = Looking()
+    looking.look(told)
+    assert looking.condition("Stalled")[0] == stalled
+    looking.look(snapshot(2))
+    assert looking.condition("Stalled")[0] == "False", "and no longer once it is mended"
+
+
 def test_silence_keeps_the_last_figures() -> None:
     looking = Looking()
     looking.look(snapshot())
