@@ -71,7 +71,7 @@ class Asking:
         teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
         shortages = Shortages(clock)
         answers = Answers(ledger, now, bodies)
-        buyer = Buyer(ledger, answers, teachers, watch, shortages, now, counted)
+        buyer = Buyer(ledger, answers, teachers, standings, watch, shortages, now, counted)
         return cls(
             law=law,
             ledger=ledger,

@@ -81,7 +81,7 @@ class Budgets:
             self._law.prices(teacher, now)
         except Refused as error:
             return TeacherStatus(name=teacher.name, ready=False, reason=error.reason, message=error.message)
-        failing = self._teachers.of(budget, teacher).breaker.why
+        failing = self._teachers.of(budget, teacher).breakers.why(namespace)
         if failing is not None:
             return TeacherStatus(name=teacher.name, ready=False, reason=TEACHER_UNAVAILABLE, message=failing)
         return TeacherStatus(name=teacher.name, ready=True, reason=reasons.READY)

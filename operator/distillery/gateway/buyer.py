@@ -15,15 +15,16 @@ from distillery.prices import BadUsage, cost, worst_case
 from .answers import Answers
 from .errors import Refused, refusal
 from .flights import Relay, Served
-from .ledger import Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, Why, ends, hold_id
+from .ledger import Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, Why, ends, hold_id
 from .metrics import GatewayMetrics
 from .money import shortage
 from .question import Question
 from .shortages import Shortages
-from .standing import Standing
+from .standing import Standing, Standings
+from .teachers.breaker import NamespaceBreaker
 from .teachers.outcome import Billed, Doubtful, NotBilled, Outcome
 from .teachers.teacher import Teacher, Teachers
-from .watch import Watch
+from .watch import Pace, Watch
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Buyer:
     ledger: Ledger
     answers: Answers
     teachers: Teachers
+    standings: Standings
     watch: Watch
     shortages: Shortages
     now: Callable[[], datetime]
@@ -56,23 +58,40 @@ class Buyer:
             raise no_ledger(error) from error
 
     async def _buy(self, standing: Standing, question: Question, key: str, relay: Relay | None) -> Served:
+        # whoever has to wait for money, or for a person, does not wait for a turn first
+        weight = (await self._pace(standing)).weight
+        teacher = self.teachers.of(standing.budget, standing.teacher)
+        teacher.breakers.of(standing.job.namespace, None).check()
+        # money is held only by a request whose turn it is, and a turn ends when its outcome is booked: the next is judged by it
+        await teacher.limits.enter(standing.payer, question.tokens, weight)
+        try:
+            standing = await self._still(standing)
+            secret = standing.credential.key() if standing.credential is not None else None
+            breaker = teacher.breakers.of(standing.job.namespace, secret)
+            breaker.enter()
+            hold = await self._held(standing, question, key, breaker)
+            outcome = await self._asked(teacher, question, breaker, hold, relay)
+            return await self._booked(outcome, standing, key, hold, teacher)
+        finally:
+            teacher.limits.leave(standing.payer, weight)
+
+    async def _pace(self, standing: Standing) -> Pace:
+        """Refused where the job may not go on."""
         pace = await self.watch.pace(standing)
         if pace.refused is not None:
             raise pace.refused
-        teacher = self.teachers.of(standing.budget, standing.teacher)
-        secret = standing.credential.key() if standing.credential is not None else None
-        teacher.breaker.check()
-        # money is held only by a request whose turn it is
-        await teacher.limits.enter(question.tokens, pace.weight)
-        try:
-            teacher.breaker.enter()
-            hold = await self._held(standing, question, key, teacher)
-            outcome = await self._asked(teacher, question, secret, hold, relay)
-        finally:
-            teacher.limits.leave(pace.weight)
-        return await self._booked(outcome, standing, key, hold)
+        return pace
 
-    async def _held(self, standing: Standing, question: Question, key: str, teacher: Teacher) -> Hold:
+    async def _still(self, standing: Standing) -> Standing:
+        """As it is judged when its turn has come, perhaps half a minute after it asked. Refused where the job may not ask any more."""
+        found = await self.standings.of(standing.job)
+        if found is not standing and not found.asks_as(standing):
+            text = f'TeacherBudget "{standing.budget}" or the job was changed while the request waited for its turn; ask again'
+            raise refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=1.0)
+        await self._pace(found)
+        return found
+
+    async def _held(self, standing: Standing, question: Question, key: str, breaker: NamespaceBreaker) -> Hold:
         started, now = perf_counter(), self.now()
         hold = Hold(
             id=hold_id(now),
@@ -90,27 +109,27 @@ class Buyer:
         try:
             await self.ledger.hold(hold)
         except BaseException:
-            teacher.breaker.leave()
+            breaker.leave()
             raise
         self.metrics.hold_seconds.observe(perf_counter() - started)
         return hold
 
-    async def _asked(self, teacher: Teacher, question: Question, secret: str | None, hold: Hold, relay: Relay | None) -> Outcome:
+    async def _asked(self, teacher: Teacher, question: Question, breaker: NamespaceBreaker, hold: Hold, relay: Relay | None) -> Outcome:
         started = perf_counter()
         try:
-            return await teacher.ask(question, hold.teacher, secret, hold.id, relay)
+            return await teacher.ask(question, hold.teacher, breaker, hold.id, relay)
         except Exception:
             # a fault of ours: the request may be on its way (where the process ends, the next one finds the hold and says the same)
-            teacher.breaker.leave()
+            breaker.leave()
             await self._book(self.ledger.doubt(hold.id, self.now(), Why.GATEWAY_FAULT))
             raise
         finally:
             self.metrics.teacher_seconds.observe(perf_counter() - started)
 
-    async def _booked(self, outcome: Outcome, standing: Standing, key: str, hold: Hold) -> Served:
+    async def _booked(self, outcome: Outcome, standing: Standing, key: str, hold: Hold, teacher: Teacher) -> Served:
         if isinstance(outcome, Billed):
             try:
-                return await self._settled(outcome, standing, key, hold)
+                return await self._settled(outcome, standing, key, hold, teacher)
             except BadUsage as unreadable:
                 outcome = Doubtful(f"the teacher's answer has an unreadable usage: {unreadable}", Why.UNREADABLE_USAGE)
         if isinstance(outcome, NotBilled):
@@ -124,7 +143,7 @@ class Buyer:
         await self._book(told)
         raise outcome.error()
 
-    async def _settled(self, outcome: Billed, standing: Standing, key: str, hold: Hold) -> Served:
+    async def _settled(self, outcome: Billed, standing: Standing, key: str, hold: Hold, teacher: Teacher) -> Served:
         billed = cost(standing.prices, outcome.usage, outcome.service_tier)
         answer = None if outcome.body is None else Answer(key, outcome.body, outcome.finish)
         self.metrics.requests.labels("settled").inc()
@@ -132,13 +151,22 @@ class Buyer:
             hold.id, billed, outcome.tokens_in, outcome.tokens_out, self.now(), answer, request_id=outcome.request_id
         )
         settled = await self._book(booking)
-        if settled is not None and (settled.overrun or settled.overrun_tokens):
-            self.metrics.requests.labels("overrun").inc()
-            log.error("billed beyond the hold", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})
+        if settled is not None:
+            self._learn(settled, standing, teacher, hold)
         if outcome.body is None:
             text = f'teacher "{standing.teacher.name}" billed an answer that has not the choices that were asked for'
             raise Refused(502, reasons.TEACHER_FAILED, text)
         return Served(outcome.body, billed, standing.terms, "miss")
+
+    def _learn(self, settled: Settled, standing: Standing, teacher: Teacher, hold: Hold) -> None:
+        """An answer proves the bounds of its teacher, or that one of them is wrong: then no request of the budget goes before a look."""
+        if not settled.overrun and not settled.overrun_tokens:
+            teacher.limits.within_bounds(standing.payer)
+            return
+        teacher.limits.beyond_bounds(standing.payer)
+        self.watch.forget(standing.budget)
+        self.metrics.requests.labels("overrun").inc()
+        log.error("billed beyond the hold", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})
 
     async def _book(self, booking: Awaitable[T]) -> T | None:
         """Book an outcome. None where the ledger could not yet: it goes on trying, and meanwhile the hold stays at its worst case."""

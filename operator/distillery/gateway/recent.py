@@ -16,8 +16,8 @@ V = TypeVar("V")
 class Recent(Generic[K, V]):
     """Values, and refusals too, kept for `seconds` of a monotonic clock; any other failure is not kept."""
 
-    def __init__(self, load: Callable[[K], Awaitable[V]], clock: Callable[[], float], seconds: float, capacity: int = 4096) -> None:
-        self._load, self._clock, self._seconds, self._capacity = load, clock, seconds, capacity
+    def __init__(self, clock: Callable[[], float], seconds: float, capacity: int = 4096) -> None:
+        self._clock, self._seconds, self._capacity = clock, seconds, capacity
         self._known: OrderedDict[K, tuple[float, V | Refused]] = OrderedDict()
         self._loading: dict[K, asyncio.Task[V]] = {}
 
@@ -30,7 +30,7 @@ class Recent(Generic[K, V]):
             raise known[1]
         return known[1]
 
-    async def get(self, key: K) -> V:
+    async def get(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
         """The value, looked up where it is not known."""
         known = self.peek(key)
         if known is not None:
@@ -38,18 +38,18 @@ class Recent(Generic[K, V]):
         task = self._loading.get(key)
         if task is None:
             # a task of its own: whoever asked first may go away while others wait
-            task = self._loading[key] = asyncio.create_task(self._look_up(key))
+            task = self._loading[key] = asyncio.create_task(self._look_up(key, load))
         return await asyncio.shield(task)
 
     def forget(self, key: K) -> None:
         """Look again next time."""
         self._known.pop(key, None)
 
-    async def _look_up(self, key: K) -> V:
+    async def _look_up(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
         try:
             found: V | Refused
             try:
-                found = await self._load(key)
+                found = await load()
             except Refused as refusal:
                 found = refusal
             self._known.pop(key, None)

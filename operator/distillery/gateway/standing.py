@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -62,6 +63,17 @@ class Standing:
     def ref(self) -> JobRef:
         """As the ledger names the job."""
         return JobRef(self.budget, self.job.uid)
+
+    @property
+    def payer(self) -> str:
+        """As the limits of a teacher name whoever asks it: the budget, and the teacher in it."""
+        return f"{self.budget}/{self.teacher.name}"
+
+    def asks_as(self, other: Standing) -> bool:
+        """Whether the same request goes to the same place, and its answer is filed under the same key; prices and terms may differ."""
+        differ = {"prices": self.teacher.prices, "terms": self.teacher.terms, "rate_limits": self.teacher.rate_limits}
+        same = other.teacher.model_copy(update=differ) == self.teacher
+        return same and (self.budget, self.scope) == (other.budget, other.scope)
 
     def holds_at(self, now: datetime) -> bool:
         """Whether day and prices are still those that it was judged by."""
@@ -135,29 +147,29 @@ class Standings:
 
     def __init__(self, objects: Objects, law: Law, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
         self._objects, self._law, self._now = objects, law, now
-        self._budgets: Recent[tuple[str, str], TeacherBudgetSpec] = Recent(self._read_budget, clock, BUDGET_SECONDS)
-        self._known: Recent[JobId, Standing] = Recent(self._judge, clock, JOB_SECONDS)
+        self._budgets: Recent[tuple[str, str], TeacherBudgetSpec] = Recent(clock, BUDGET_SECONDS)
+        self._known: Recent[JobId, Standing] = Recent(clock, JOB_SECONDS)
         self._parsed: dict[tuple[str, str], tuple[str, TeacherBudgetSpec]] = {}
 
     async def of(self, job: JobId) -> Standing:
         """A job's standing, a few seconds old at most. Refused; ClusterError where the API server does not answer."""
-        found = await self._known.get(job)
+        found = await self._known.get(job, partial(self._judge, job))
         if found.holds_at(self._now()):
             return found
         self._known.forget(job)
-        return await self._known.get(job)
+        return await self._known.get(job, partial(self._judge, job))
 
     async def of_now(self, job: JobId) -> Standing:
         """A job's standing by what stands in job and budget at this moment."""
         asks = await self._asks(job)
         self._budgets.forget((job.namespace, asks.budget))
         self._known.forget(job)
-        return await self._known.get(job)
+        return await self._known.get(job, partial(self._judge, job))
 
     async def budget(self, namespace: str, name: str) -> TeacherBudgetSpec:
         """A TeacherBudget as it is at this moment. Refused where there is none."""
         self._budgets.forget((namespace, name))
-        return await self._budgets.get((namespace, name))
+        return await self._budgets.get((namespace, name), partial(self._read_budget, namespace, name))
 
     async def _asks(self, job: JobId) -> Asks:
         try:
@@ -170,11 +182,11 @@ class Standings:
 
     async def _judge(self, job: JobId) -> Standing:
         asks = await self._asks(job)
-        spec = await self._budgets.get((job.namespace, asks.budget))
+        spec = await self._budgets.get((job.namespace, asks.budget), partial(self._read_budget, job.namespace, asks.budget))
         return self._law.standing(job, asks, spec, self._now())
 
-    async def _read_budget(self, key: tuple[str, str]) -> TeacherBudgetSpec:
-        namespace, name = key
+    async def _read_budget(self, namespace: str, name: str) -> TeacherBudgetSpec:
+        key = (namespace, name)
         try:
             body = await self._objects.get_budget(namespace, name)
         except NotFound:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from distillery.api import reasons
 from distillery.api.budget import Alert
@@ -82,19 +84,19 @@ class Watch:
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
-        self._standings: dict[JobId, Standing] = {}
-        self._paces: Recent[JobId, Pace] = Recent(self._look, clock, SECONDS)
+        self._overruns: Counter[str] = Counter()
+        self._paces: Recent[tuple[JobId, str, int], Pace] = Recent(clock, SECONDS)
 
     async def pace(self, standing: Standing) -> Pace:
         """How the job may go on, as of a second ago at most."""
-        known = self._paces.peek(standing.job)
-        if known is not None:
-            return known
-        self._standings[standing.job] = standing
-        return await self._paces.get(standing.job)
+        key = (standing.job, standing.budget, self._overruns[standing.budget])
+        return await self._paces.get(key, partial(self._look, standing))
 
-    async def _look(self, job: JobId) -> Pace:
-        standing = self._standings.pop(job)
+    def forget(self, budget: str) -> None:
+        """It was overrun just now: look again for each of its jobs."""
+        self._overruns[budget] += 1
+
+    async def _look(self, standing: Standing) -> Pace:
         return pace(standing.budget, standing.spec.alerts, await self._ledger.windows(standing.accounts))
 
 

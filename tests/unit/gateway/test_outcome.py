@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ({"retry-after": "Tue, 24 Nov 2026 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:00 GMT"}, 0.0),
         ({"retry-after": "Tue, 24 Nov 2026 12:00:30 -0000"}, 30.0),
-        ({"retry-after": "999999"}, 3600.0),
+        ({"retry-after": "999999"}, 300.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),

@@ -87,7 +87,7 @@ def test_any_stream_is_billed_or_in_doubt(events: list[bytes]) -> None:
         teacher.content = b"".join(b"data: " + event + b"\n\n" for event in events)
         async with serving(app, "127.0.0.1", 0) as port:
             found = Teacher(f"http://127.0.0.1:{port}/v1", 10, asyncio.get_running_loop().time, lambda: datetime.now(UTC))
-            outcome = await found.ask(QUESTION, "gpt-x", None, "hold", Relay())
+            outcome = await found.ask(QUESTION, "gpt-x", found.breakers.of("nlp", None), "hold", Relay())
             await found.close()
         assert isinstance(outcome, Billed | Doubtful)
 

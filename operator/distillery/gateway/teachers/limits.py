@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from distillery.api.budget import RateLimits
 from distillery.gateway.errors import RATE_LIMIT_EXCEEDED, Refused, refusal
 
+from .flows import LONGEST, Flow, Flows, Waiting
+
 #: A request waits so long for its turn, in seconds, before it is sent away.
 PATIENCE: Final = 30.0
-#: More than this wait for nothing: they would be sent away anyhow.
-_LONGEST_QUEUE: Final = 8192
 #: Complaints within this time, in seconds, are about the same burst.
 _BURST: Final = 1.0
 _BACK_OFF: Final = 0.7
@@ -50,9 +49,11 @@ class _Bucket:
 
 
 class Limits:
-    """Turns for the requests to one teacher, in the order in which they came. `clock` is that of the running loop.
+    """Turns for the requests to one teacher: fair among budgets, within one in the order in which they came.
 
-    The bound on requests at once follows the teacher's answers: 7/10 after a complaint, one more after each full round without one.
+    The bound on requests at once follows the teacher's answers: 7/10 after a complaint, one more after each full round without one. That of
+    each budget is 1 until its first answer was within the worst case that was held for it, and doubles with each. `clock` is that of the
+    running loop.
     """
 
     def __init__(self, clock: Callable[[], float], patience: float = PATIENCE) -> None:
@@ -63,7 +64,7 @@ class Limits:
         self._buckets: list[tuple[_Bucket, bool]] = []
         self._in_flight = 0
         self._silent_until = self._complained_at = float("-inf")
-        self._waiting: deque[tuple[asyncio.Future[None], int, int]] = deque()
+        self._flows = Flows()
         self._timer: asyncio.TimerHandle | None = None
 
     def declare(self, budget: str, limits: RateLimits) -> None:
@@ -72,6 +73,7 @@ class Limits:
         idle = [name for name, (_, seen) in self._declared.items() if now - seen > _FORGOTTEN and name != budget]
         for name in idle:
             del self._declared[name]
+            self._flows.forget(name)
         self._declared[budget] = (limits, now)
         if known is not None and known[0] == limits and not idle:
             return
@@ -101,15 +103,16 @@ class Limits:
         """Of requests at once each process has one at least."""
         return max(1, int(bound * (self._share or 1.0)))
 
-    async def enter(self, tokens: int, weight: int) -> None:
+    async def enter(self, budget: str, tokens: int, weight: int) -> None:
         """Wait for a turn. `weight` 2 takes the place of two requests, which halves the pace. Refused after `patience`."""
-        if not self._waiting and self._wait(tokens, weight) == 0.0:
-            self._take(tokens, weight)
+        flow = self._flows.of(budget)
+        if self._flows.empty and flow.has_room(weight) and self._wait(tokens, weight) == 0.0:
+            self._take(flow, tokens, weight)
             return
-        if len(self._waiting) >= _LONGEST_QUEUE:
+        if len(flow.waiting) >= LONGEST:
             raise self._too_many(tokens, weight)
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, tokens, weight))
+        self._flows.join(flow, Waiting(turn, tokens, weight))
         self._pump()
         try:
             async with asyncio.timeout(self._patience):
@@ -117,15 +120,30 @@ class Limits:
         except (TimeoutError, asyncio.CancelledError) as error:
             # whoever left is passed over when its turn comes, unless it came at that very moment
             if not turn.cancelled():
-                self.leave(weight)
+                self.leave(budget, weight)
             if isinstance(error, TimeoutError):
                 raise self._too_many(tokens, weight) from None
             raise
 
-    def leave(self, weight: int) -> None:
-        """The request of a turn is over."""
+    def leave(self, budget: str, weight: int) -> None:
+        """The request of a turn is over, and what became of it is booked."""
         self._in_flight -= weight
+        self._flows.of(budget).in_flight -= weight
         self._pump()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return self._flows.waiting
+
+    def within_bounds(self, budget: str) -> None:
+        """An answer cost no more than was held for it: twice as many may go at once."""
+        flow = self._flows.of(budget)
+        flow.proved = min(self._most, 2 * flow.proved)
+
+    def beyond_bounds(self, budget: str) -> None:
+        """An answer cost more than was held for it: a bound is wrong, and all is to be proved again."""
+        self._flows.of(budget).proved = 1
 
     def went_well(self) -> None:
         """The teacher answered."""
@@ -151,7 +169,8 @@ class Limits:
             return float("inf")
         return wait
 
-    def _take(self, tokens: int, weight: int) -> None:
+    def _take(self, flow: Flow, tokens: int, weight: int) -> None:
+        self._flows.take(flow, tokens, weight)
         self._in_flight += weight
         for bucket, counts_tokens in self._buckets:
             bucket.take((tokens if counts_tokens else 1) * weight)
@@ -161,16 +180,13 @@ class Limits:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting:
-            turn, tokens, weight = self._waiting[0]
-            if turn.done():
-                self._waiting.popleft()
-                continue
-            wait = self._wait(tokens, weight)
+        while (flow := self._flows.next()) is not None:
+            first = flow.waiting[0]
+            wait = self._wait(first.tokens, first.weight)
             if wait == 0.0:
-                self._waiting.popleft()
-                self._take(tokens, weight)
-                turn.set_result(None)
+                flow.waiting.popleft()
+                self._take(flow, first.tokens, first.weight)
+                first.turn.set_result(None)
                 continue
             if wait != float("inf"):
                 # a clock may be a hair behind its own timer

@@ -25,6 +25,8 @@ _BROKEN: Final = (401, 402, 403, 404)
 _UNKNOWABLE: Final = (408, 499)
 #: How long a broken teacher is left alone, in seconds; also the wait that its callers are told.
 BROKEN_SECONDS: Final = 60.0
+#: A provider may ask for so much silence, in seconds: it is asked of all who use this teacher.
+_LONGEST_WAIT: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         except ValueError:
             seconds = _until(value, now)
         if math.isfinite(seconds) and seconds >= 0:
-            return min(seconds, 3600.0)
+            return min(seconds, _LONGEST_WAIT)
     return None
 
 

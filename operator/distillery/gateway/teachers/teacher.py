@@ -17,7 +17,7 @@ from distillery.gateway.flights import Relay
 from distillery.gateway.ledger import Why
 from distillery.gateway.question import ROUTES, Question
 
-from .breaker import Breaker
+from .breaker import Breakers, NamespaceBreaker, Probed
 from .limits import Limits
 from .outcome import Billed, Doubtful, Outcome, of_answer, of_object, of_status, unreachable
 from .stream import DONE, Assembly, Events
@@ -27,6 +27,9 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST_ERROR_BYTES: Final = 64 * 1024
 #: How providers call a request in their answers, so that a person finds it on the usage page: most; Anthropic; Azure; Bedrock.
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
+_PROBE_SECONDS: Final = 10.0
+#: The key or the account is wrong for everybody; 403 is not among them: a key may be good for answers alone.
+_BROKEN: Final = (401, 402)
 _HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "distillery-gateway"}
 
 
@@ -36,19 +39,22 @@ class Teacher:
     def __init__(self, base_url: str, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
         self._urls = {route: URL(f"{base_url}/{route}") for route in ROUTES}
         self._timeout, self._now = timeout, now
-        self.limits, self.breaker = Limits(clock), Breaker(clock)
+        self._models = URL(f"{base_url}/models")
+        self.limits, self.breakers = Limits(clock), Breakers(clock, self._probed)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.breakers.close()
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, question: Question, name: str, key: str | None, hold: str, relay: Relay | None) -> Outcome:
-        """Send it once. With a relay the answer is streamed into it, all but the end, which waits until the answer is kept."""
-        headers = {**_HEADERS, "X-Client-Request-Id": hold}
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key}"
+    async def ask(self, question: Question, name: str, breaker: NamespaceBreaker, hold: str, relay: Relay | None) -> Outcome:
+        """Send it once, with the key of `breaker`, which learns from the outcome.
+
+        With a relay the answer is streamed into it, all but the end, which waits until the answer is kept.
+        """
+        headers = {**_authorized(breaker.key), "X-Client-Request-Id": hold}
         body = question.body if relay is None else {**question.body, "stream": True, "stream_options": {"include_usage": True}}
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         try:
@@ -57,7 +63,7 @@ class Teacher:
             outcome = unreachable(name, str(error))
         except (aiohttp.ClientError, OSError) as error:
             outcome = self._lost(name, error)
-        self._learn(outcome)
+        self._learn(outcome, breaker)
         return outcome
 
     async def _send(self, question: Question, name: str, data: bytes, headers: dict[str, str], relay: Relay | None) -> Outcome:
@@ -93,22 +99,37 @@ class Teacher:
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar, trust_env=False)
         return self._session
 
-    def _learn(self, outcome: Outcome) -> None:
+    async def _probed(self, key: str | None) -> Probed:
+        """What the list of models tells, which costs nothing: an API that has none, or not for this key, tells nothing."""
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                async with self._connections().get(self._models, headers=_authorized(key), allow_redirects=False) as response:
+                    status = response.status
+        except ValueError:
+            # a key that no header can hold: no request is sent with it either
+            return Probed(None)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Probed(False, f"{self._models} cannot be read: {type(error).__name__}")
+        if 200 <= status < 300 or status == 429:
+            return Probed(True)
+        return Probed(False if status in _BROKEN or (status >= 500 and status != 501) else None, f"{self._models} answers {status}")
+
+    def _learn(self, outcome: Outcome, breaker: NamespaceBreaker) -> None:
         if isinstance(outcome, Billed):
             self.limits.went_well()
-            self.breaker.went_well()
+            breaker.went_well()
         elif isinstance(outcome, Doubtful):
-            self.breaker.failed(outcome.why)
+            breaker.failed(outcome.why)
         elif outcome.broken:
-            self.breaker.broken(outcome.error.message)
+            breaker.broken(outcome.error.message)
         elif outcome.busy:
             self.limits.too_fast(outcome.wait)
-            self.breaker.leave()
+            breaker.leave()
         elif outcome.error.retry_after is not None:
-            self.breaker.failed(outcome.error.message)
+            breaker.failed(outcome.error.message)
         else:
             # it works: the request was wrong
-            self.breaker.went_well()
+            breaker.went_well()
 
 
 class Teachers:
@@ -142,6 +163,10 @@ class Teachers:
 
 def _request_id(response: aiohttp.ClientResponse) -> str | None:
     return next((response.headers[name] for name in _REQUEST_IDS if name in response.headers), None)
+
+
+def _authorized(key: str | None) -> dict[str, str]:
+    return dict(_HEADERS) if key is None else {**_HEADERS, "Authorization": f"Bearer {key}"}
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
