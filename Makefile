@@ -53,7 +53,7 @@ lint: venv  ## ruff, mypy --strict, the floors of the architecture (import-linte
 	mypy
 	lint-imports
 
-crds: venv  ## write crds/, the chart's copy and docs/api.md from the models of operator/distillery/api
+crds: venv  ## write what is generated: crds/, the chart's copies, docs/api.md
 	$(VENV)/bin/python -m distillery.api.generate
 
 bench: venv  ## the scale benchmark, on the running cluster: jobs per minute, reaction times, operator CPU and memory

@@ -1,4 +1,7 @@
-"""Writes what is derived from the models: the CRDs, their copy in the chart, the API reference. `make crds` runs it; a test compares."""
+"""Writes what is derived: of the models the CRDs, their copy in the chart, the API reference; of the package the chart's catalogue of terms.
+
+`make crds` runs it; a test compares.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from .crd import distillation_job_crd, teacher_budget_crd
 from .reference import reference
 
 _HEADER = "# Generated from operator/distillery/api by `make crds`.\n"
+_TERMS = Path(__file__).parents[1] / "terms" / "terms.yaml"
+_COPIED = "# Copied from operator/distillery/terms/terms.yaml by `make crds`.\n"
 _IN_CHART = """metadata:
   name: {name}
   labels:
@@ -24,7 +29,7 @@ _IN_CHART = """metadata:
 def files() -> dict[str, str]:
     """Path in the repository to text."""
     crds = [distillation_job_crd(), teacher_budget_crd()]
-    found = {"docs/api.md": reference(crds)}
+    found = {"docs/api.md": reference(crds), "helm/distillery/files/terms.yaml": _COPIED + _TERMS.read_text()}
     for crd in crds:
         name, text = crd["spec"]["names"]["plural"], _yaml(crd)
         found[f"crds/{name}.yaml"] = _HEADER + text

@@ -12,11 +12,14 @@ from pydantic import ValidationError
 from distillery.api.base import API_VERSION, problems
 from distillery.api.budget import TeacherBudgetSpec
 from distillery.api.job import DistillationJobSpec, FrozenJob
+from distillery.api.result import USER_MISTAKE
 from distillery.api.stages import digest
 
 
 class BadManifest(Exception):
     """The manifest cannot be run; the text names file, field, value and remedy."""
+
+    code = USER_MISTAKE
 
 
 def load_job(path: Path, root: Path, store: Path) -> FrozenJob:

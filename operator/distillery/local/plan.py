@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +24,8 @@ from .estimate import GUESSES, Fit, Line, bound, dearest, fits, guessed
 from .load import BadManifest, load_budget
 from .prompts import Ask, Assumed, asked
 
-#: In a checkout; the chart carries the same file.
-SHIPPED_TERMS: Final = Path(__file__).parents[3] / "helm" / "distillery" / "files" / "terms.yaml"
+#: Part of the package; the chart carries a copy.
+SHIPPED_TERMS: Final = files("distillery.terms") / "terms.yaml"
 
 
 def print_stages(job: FrozenJob, console: Console) -> None:
@@ -97,11 +100,11 @@ def _amount(fit: Fit) -> str:
     return f"{_dollars(fit.limit)} USD" if fit.unit == "USD" else f"{fit.limit:,} tokens"
 
 
-def _print_verdict(job: FrozenJob, teacher: BudgetTeacher, files: list[Path], now: datetime, console: Console) -> bool:
+def _print_verdict(job: FrozenJob, teacher: BudgetTeacher, own: list[Path], now: datetime, console: Console) -> bool:
     governance = job.spec.governance
     if governance is None:
         raise BadManifest("spec.governance: missing; say what the student is for in declaredUse")
-    verdict = judge(governance.declared_use, teacher, _catalogue(files), now.date())
+    verdict = judge(governance.declared_use, teacher, _catalogue(own), now.date())
     reason = reason_of(verdict)
     _say(console, f"\nTerms: {verdict.verdict}{f' ({reason})' if reason else ''}. {verdict.message}", "red" if reason else None)
     _print_obligations(verdict, console)
@@ -113,17 +116,18 @@ def _print_obligations(verdict: PolicyVerdict, console: Console) -> None:
         _say(console, f"  {duty.type}: {duty.value}" if duty.value else f"  {duty.type}")
 
 
-def _catalogue(files: list[Path]) -> Catalogue:
+def _catalogue(own: list[Path]) -> Catalogue:
     """The catalogue in the first file, overridden by each that follows."""
     try:
-        found = [parse_catalogue(path.read_text(), str(path)) for path in files or [SHIPPED_TERMS]]
+        given: Sequence[Traversable] = own or [SHIPPED_TERMS]
+        found = [parse_catalogue(file.read_text(encoding="utf-8"), str(file)) for file in given]
     except OSError as error:
-        raise BadManifest(f"--terms: {error.filename}: {error.strerror}; give the catalogue of the chart, files/terms.yaml") from error
+        raise BadManifest(f"--terms: {error.filename}: {error.strerror}; give a catalogue like files/terms.yaml of the chart, or leave it out") from error
     except BadCatalogue as error:
         raise BadManifest(str(error)) from error
     catalogue = found[0]
-    for own in found[1:]:
-        catalogue = catalogue.overridden(own)
+    for other in found[1:]:
+        catalogue = catalogue.overridden(other)
     return catalogue
 
 

@@ -70,7 +70,7 @@ def _run_stage(job: FrozenJob, stage: Stage, hashes: dict[str, str], work: Path)
     command = [
         sys.executable,
         "-m",
-        "distillery_trainer",
+        "distillery.local",
         stage.kind,
         "--stage",
         stage.name,

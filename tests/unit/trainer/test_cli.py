@@ -13,6 +13,7 @@ import pytest
 from tests.unit.trainer import tiny
 
 from distillery.api.stages import FORMATS
+from distillery.local.__main__ import main
 from distillery_trainer import cli, stage
 
 
@@ -32,9 +33,9 @@ def test_arguments_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """--stage defaults to the kind; --inputs may be empty."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(stage, "execute", lambda *arguments: calls.append(arguments) or 0)
-    assert cli.main(["export", "--stage", "export-q4", "--hash", "ab", "--inputs", "traces=1", "train=2"]) == 0
-    assert cli.main(["preflight"]) == 0
-    assert cli.main(["traces", "--hash", "ab", "--inputs"]) == 0
+    assert main(["export", "--stage", "export-q4", "--hash", "ab", "--inputs", "traces=1", "train=2"]) == 0
+    assert main(["preflight"]) == 0
+    assert main(["traces", "--hash", "ab", "--inputs"]) == 0
     assert calls == [
         ("export", "export-q4", "ab", {"traces": "1", "train": "2"}),
         ("preflight", "preflight", "", {}),
@@ -46,23 +47,9 @@ def test_arguments_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse says what is wrong."""
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        main(arguments)
     assert caught.value.code == 2
     assert "usage: distill" in capsys.readouterr().err
-
-
-def test_run_and_plan_are_the_control_planes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They become `python -m distillery.local`."""
-    calls: list[object] = []
-
-    def execv(program: str, arguments: list[str]) -> None:
-        calls.append((program, arguments))
-        raise SystemExit(0)
-
-    monkeypatch.setattr(os, "execv", execv)
-    with pytest.raises(SystemExit):
-        cli.main(["run", "job.yaml", "--help"])
-    assert calls == [(sys.executable, [sys.executable, "-m", "distillery.local", "run", "job.yaml", "--help"])]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_process_ends_with_the_stages_code(tmp_path: Path) -> None:
     }
     place = tiny.Place(tmp_path, spec)
     environment = {**os.environ, **place.environment, "DISTILLERY_VOLUMES": str(tmp_path / "volumes")}
-    ended = subprocess.run([sys.executable, "-m", "distillery_trainer", "preflight"], env=environment, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-m", "distillery.local", "preflight"], env=environment, capture_output=True, text=True)
     assert ended.returncode == 64, ended.stderr
     assert place.result().reason == "NotFound"
     assert "NotFound: spec.output.uri 'pvc://claim/out'" in ended.stderr

@@ -186,7 +186,7 @@ def test_a_process_killed_with_signal_9_goes_on_bit_for_bit(root: Path) -> None:
     spec = specification(root, training={**TRAINING, "maxSteps": 200, "checkpoint": {"everySteps": 3}})
     job = tiny.Place(root, spec)
     inputs = [f"{kind}={HASHES[kind]}" for kind in ("traces", "curate")]
-    arguments = [sys.executable, "-m", "distillery_trainer", "train", "--hash", HASHES["train"], "--inputs", *inputs]
+    arguments = [sys.executable, "-m", "distillery.local", "train", "--hash", HASHES["train"], "--inputs", *inputs]
     environment = {**os.environ, **job.environment, "OMP_NUM_THREADS": "1"}
     checkpoints = root / "out" / f"stages/train-{HASHES['train']}" / "work" / "uid-1"
     for more in (4, 9, 20):
