@@ -18,7 +18,7 @@ from distillery.api import reasons
 
 from .errors import StageError
 from .examples import completion_ids
-from .generate import position_limit
+from .positions import position_limit
 from .signal import Place
 from .students import Student
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
 
 from .errors import StageError
-from .generate import position_limit
+from .positions import position_limit
+from .students import Student
 from .templates import Prompt, Renderer
 
 
@@ -73,28 +72,10 @@ def length_fits(config: PreTrainedConfig, longest: int, field: str) -> None:
         raise StageError(reasons.DOES_NOT_FIT, f"{field}: {text}, or choose a student that sees more")
 
 
-def tokenizer_survives(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, field: str) -> None:
-    """What will be published loads as the same tokenizer.
+def exports_can_be_made(spec: DistillationJobSpec, student: Student) -> None:
+    """Each export's format can hold this student: its architecture, tensors, widths, tokenizer and the ids that end its answers."""
+    if spec.exports:
+        from .export.suitable import require
 
-    transformers picks the class of some model types itself, whatever was saved: a Qwen2 model always gets Qwen2's pre-tokenizer.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        again = AutoTokenizer.from_pretrained(Path(folder), local_files_only=True, trust_remote_code=False)
-    backend: Any = tokenizer
-    if again.backend_tokenizer.to_str() != backend.backend_tokenizer.to_str():
-        text = f"a published {config.model_type} model would load with another tokenizer than the teacher's"
-        raise StageError(reasons.UNSUPPORTED, f"{field}: {text}: use llama, or another family than {config.model_type}")
-
-
-def exports_can_be_made(spec: DistillationJobSpec, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Each GGUF export can hold this architecture, these widths and this tokenizer."""
-    for export in spec.exports:
-        if export.format == "gguf":
-            from .export.gguf import check
-
-            try:
-                check(config, tokenizer, export.quantization)
-            except StageError as error:
-                raise StageError(error.reason, f"spec.exports[{export.name}]: {error.message}") from error
+        for export in spec.exports:
+            require(export, student.model, student.tokenizer, student.renderer.stop_ids)

@@ -21,6 +21,7 @@ from distillery.api.result import StageResult
 
 from .batches import TrainingRow, tokenized
 from .device import pick_device, set_threads
+from .endings import end_ids
 from .errors import StageError
 from .examples import read_lines, write_lines
 from .gates import check_gates
@@ -116,7 +117,8 @@ def trained_student(context: StageContext) -> Student:
     folder = context.fetch("train", "model/*") / "model"
     files = ModelFiles(folder, None, context.output.uri(context.folder("train")), "output")
     tokenizer = read_tokenizer(files)
-    return Student(read_model(files, torch.float32), tokenizer, Renderer(tokenizer, template_of(tokenizer)), "spec.student")
+    model = read_model(files, torch.float32)
+    return Student(model, tokenizer, Renderer(tokenizer, template_of(tokenizer), end_ids(model.generation_config)), "spec.student")
 
 
 def measure(student: Student, held: HeldOut) -> Measured:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from distillery.api.data import Answer
 from distillery.api.measure import Artifact, Export, MetricValue
@@ -21,12 +21,14 @@ from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
 
 from .device import set_threads
+from .endings import end_ids
 from .errors import Missing
 from .examples import read_lines, write_lines
 from .export.runtimes import main_file, make, open_runtime
 from .gates import judged
 from .manifest import Manifest, sha256_of
 from .metrics import decimal, exact_match, label_accuracy
+from .positions import position_limit
 from .stage import Outcome, StageContext
 from .stores import local_files
 from .templates import Renderer, template_of
@@ -97,8 +99,8 @@ def held_out(context: StageContext, model: Path) -> HeldOut:
     """The held-out rows that count, rendered with the published template."""
     lines = read_lines(context.fetch(TRACES, "heldout.jsonl") / "heldout.jsonl")[: context.job.spec.evaluation.max_rows]
     tokenizer, config = AutoTokenizer.from_pretrained(model), AutoConfig.from_pretrained(model)
-    renderer = Renderer(tokenizer, template_of(tokenizer))
-    return HeldOut(lines, [renderer.prompt_ids(line["prompt"]) for line in lines], renderer, int(config.max_position_embeddings))
+    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(GenerationConfig.from_pretrained(model)))
+    return HeldOut(lines, [renderer.prompt_ids(line["prompt"]) for line in lines], renderer, position_limit(config))
 
 
 def measured(

@@ -9,6 +9,9 @@ from distillery.api.measure import Artifact, ArtifactGate, EvaluationResult, Eva
 from .manifest import Manifest
 from .metrics import decimal
 
+#: Agreement that every artifact without a gate on it must reach: below, it is another model than the one that was evaluated.
+FLOOR = 0.5
+
 
 def check_gates(evaluation: EvaluationResult, gates: Sequence[Gate | ArtifactGate]) -> list[str]:
     """One sentence for each gate that the student misses, with both numbers; a metric that was not measured is missed."""
@@ -29,6 +32,15 @@ def judged(manifest: Manifest, export: Export) -> Artifact:
     """The artifact of a finished export stage under this job's name for it and gates."""
     rows = [EvaluationRow(metric=name, student=decimal(value)) for name, value in manifest.metrics.items()]
     misses = check_gates(EvaluationResult(results=rows), export.gates)
+    told = f"spec.exports[{export.name}].gates: {'; '.join(misses)}" if misses else None
+    agreement = manifest.metrics.get("agreement", 1.0)
+    if not misses and agreement < FLOOR and all(gate.metric != "agreement" for gate in export.gates):
+        told = f"spec.exports[{export.name}]: {_below(agreement)}"
     artifact = manifest.result.artifact or Artifact(name=export.name, format=export.format, quantization=export.quantization)
-    message = f"spec.exports[{export.name}].gates: {'; '.join(misses)}" if misses else None
-    return artifact.model_copy(update={"name": export.name, "passed": not misses, "message": message})
+    return artifact.model_copy(update={"name": export.name, "passed": told is None, "message": told})
+
+
+def _below(agreement: float) -> str:
+    text = f"it answers {decimal(agreement)} of the held-out rows as the student did before export, less than {FLOOR}"
+    remedy = "use a quantization that keeps more, or say with a gate on agreement that less will do"
+    return f"{text}: {remedy}"

@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 
 import torch
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from .endings import end_ids
+from .positions import position_limit
 
 
 @torch.inference_mode()
@@ -49,16 +52,9 @@ def generate(
     return answers
 
 
-def position_limit(config: PreTrainedConfig) -> int:
-    """Longest sequence that a model can see, in tokens; models without a limit (ALiBi, state space) get one that is never reached."""
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
-
-
 def default_stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every id that ends an answer: those of generation_config.json, and the tokenizer's eos token."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ids = {configured} if isinstance(configured, int) else set(configured or ())
-    return ids | ({int(tokenizer.eos_token_id)} if tokenizer.eos_token_id is not None else set())
+    return {*end_ids(model.generation_config), *([] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)])}
 
 
 def _generator(seed: int, row: int) -> torch.Generator:

@@ -13,9 +13,36 @@ from distillery.api import reasons
 from distillery.api.student import FromTeacher
 
 from .errors import StageError
+from .models import settle_ties
 
 #: `model.layers.7.`, `transformer.h.7.`: the number of a block in the name of a weight.
 _BLOCK = re.compile(r"^((?:\w+\.)*?(?:layers|h|blocks)\.)(\d+)(\..+)$")
+#: Lists with an entry for each layer. Any other list keeps its entries, as long as there happen to be layers (two ids that end an answer).
+_PER_LAYER = frozenset(
+    {
+        "layer_types",
+        "mlp_layer_types",
+        "layers_block_type",
+        "no_rope_layers",
+        "layer_rope_theta",
+        "block_configs",
+        "attention_layers",
+        "indexer_types",
+        "layers_num_experts",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "num_attention_heads_per_layer",
+        "num_key_value_heads_per_layer",
+        "intermediate_size",
+        "num_experts",
+        "moe_topk",
+        "swiglu_limits",
+        "swiglu_limits_shared",
+        "activation_sparsity_pattern",
+    }
+)
+#: Lists of the numbers of those layers that are special.
+_NUMBERS = frozenset({"mlp_only_layers", "moe_layers", "attn_layer_indices", "rope_scaling_layers"})
 
 
 def chosen_layers(choice: FromTeacher, total: int) -> list[int]:
@@ -40,6 +67,7 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
 
     StageError Unsupported where a family cannot be cut so.
     """
+    settle_ties(model)
     config = _shallower(model.config, kept)
     made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     new_number = {old: new for new, old in enumerate(kept)}
@@ -61,15 +89,18 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
 
 
 def _shallower(config: PreTrainedConfig, kept: Sequence[int]) -> PreTrainedConfig:
-    """The configuration with fewer layers; lists with one entry per layer (layer_types, no_rope_layers, …) lose the same entries."""
+    """The configuration with fewer layers; lists per layer lose the same entries, layers' numbers are counted anew."""
     total = int(config.num_hidden_layers)
     if getattr(config, "scale_attn_by_inverse_layer_idx", False):
         text = "the teacher scales attention by the layer's number, which changes when layers are taken out: use student.model or scratch"
         raise StageError(reasons.UNSUPPORTED, f"spec.student.fromTeacher: {text}")
     made = copy.deepcopy(config)
+    new_number = {old: new for new, old in enumerate(kept)}
     for name, value in vars(config).items():
-        if isinstance(value, list) and len(value) == total:
+        if name in _PER_LAYER and isinstance(value, list | tuple) and len(value) == total:
             setattr(made, name, [value[index] for index in kept])
+        elif name in _NUMBERS and isinstance(value, list | tuple):
+            setattr(made, name, [new_number[index] for index in value if index in new_number])
     if hasattr(made, "quantization_config"):
         del made.quantization_config
     made.num_hidden_layers = len(kept)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -24,10 +26,13 @@ from transformers import (
 
 from distillery.api import reasons
 
+from .endings import end_ids
 from .errors import StageError
 from .stores import ROLES, open_source
+from .weights import INDEX, WEIGHTS, is_adapter, remedy, shards
 
-_KEPT = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
+log = logging.getLogger(__name__)
+_KEPT = ("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
 _LIMIT = 400
 Read = TypeVar("Read")
 
@@ -69,23 +74,44 @@ def fetch_model(uri: str, role: str, work: Path, weights: bool = True, environme
     source, folder = open_source(uri, role, environment), work / "models" / role
     if folder.exists():
         shutil.rmtree(folder)
-    entries = source.list()
-    weight_bytes = sum(entry.size for entry in entries if entry.path.endswith(".safetensors") or not entry.path)
-    files = ModelFiles(folder, uri.rsplit("/", 1)[1] if uri.endswith(".gguf") else None, uri, role, weight_bytes)
-    there = [entry.path for entry in entries]
-    if not there:
+    entries = {entry.path: entry.size for entry in source.list()}
+    files = ModelFiles(folder, uri.rsplit("/", 1)[1] if uri.endswith(".gguf") else None, uri, role)
+    if not entries:
         raise files.error(reasons.NOT_FOUND, "there is no such file or folder, or it is empty; check the path")
     if files.gguf:
         source.download("", folder)
-        return files
-    for needed in ("config.json", "*.safetensors"):
-        if not any(fnmatchcase(path, needed) for path in there):
-            raise files.error(reasons.MODEL_UNREADABLE, f"holds no {needed} (found {', '.join(there[:8])}): {_remedy(there)}")
-    for path in there:
-        wanted = weights or not path.endswith(".safetensors")
-        if wanted and "/" not in path and any(fnmatchcase(path, pattern) for pattern in _KEPT):
+        return replace(files, weight_bytes=sum(entries.values()))
+    for needed, found in (("config.json", "config.json" in entries), (WEIGHTS, WEIGHTS in entries or INDEX in entries)):
+        if not found:
+            raise files.error(reasons.MODEL_UNREADABLE, f"holds no {needed} (found {', '.join(list(entries)[:8])}): {remedy(entries)}")
+    beside = [path for path in entries if is_adapter(path)]
+    if beside:
+        log.warning("%s: %s left out: the folder holds a model of its own, which would be changed by an adapter", uri, ", ".join(beside))
+    for path in entries:
+        if path not in beside and _kept(path):
             source.get(path, folder / path)
-    return files
+    parts = [WEIGHTS] if WEIGHTS in entries else _shards(files, entries)
+    for path in parts if weights else ():
+        source.get(path, folder / path)
+    return replace(files, weight_bytes=sum(entries[path] for path in parts))
+
+
+def _kept(path: str) -> bool:
+    """Whether a file is configuration, tokenizer or model card."""
+    return any(path.count("/") == pattern.count("/") and fnmatchcase(path, pattern) for pattern in _KEPT)
+
+
+def _shards(files: ModelFiles, there: Collection[str]) -> list[str]:
+    """The files that the weights are spread over. StageError where one is not there: transformers would find out after the download."""
+    try:
+        names = shards(files.folder / INDEX)
+    except ValueError as error:
+        raise files.error(reasons.MODEL_UNREADABLE, f"{INDEX} cannot be read ({error}): download or save the model again") from error
+    missing = [name for name in names if name not in there]
+    if missing:
+        text = f"{INDEX} names {len(missing)} files that are not there, first {missing[0]}: copy them too, or download the model again"
+        raise files.error(reasons.MODEL_UNREADABLE, text)
+    return names
 
 
 def fetch_tokenizer(uri: str, role: str, work: Path, environment: Mapping[str, str] | None = None) -> ModelFiles:
@@ -98,7 +124,7 @@ def fetch_tokenizer(uri: str, role: str, work: Path, environment: Mapping[str, s
         found = f"found {', '.join(there[:8])}" if there else "there is no such folder, or it is empty"
         raise files.error(reasons.NOT_FOUND, f"holds no tokenizer.json ({found}): name the folder that save_pretrained wrote")
     for path in there:
-        if "/" not in path and not path.endswith(".safetensors") and any(fnmatchcase(path, pattern) for pattern in _KEPT):
+        if _kept(path):
             source.get(path, folder / path)
     return files
 
@@ -113,20 +139,16 @@ def traced_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     return read_tokenizer(traced_teacher(folder)) if (folder / "tokenizer.json").is_file() else None
 
 
+def traced_ends(folder: Path) -> frozenset[int]:
+    """Ids that the teacher's generation config ends an answer with, as far as it is known: a student with its tokenizer has them too."""
+    return end_ids(read_generation(traced_teacher(folder))) if (folder / "config.json").is_file() else frozenset()
+
+
 def traced_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int:
     """Size of the teacher's vocabulary: its configuration's, which may hold more ids than the tokenizer, where that is known."""
     if (folder / "config.json").is_file():
         return int(read_config(traced_teacher(folder)).vocab_size)
     return max(tokenizer.get_vocab().values()) + 1
-
-
-def _remedy(there: list[str]) -> str:
-    if any(path.endswith((".bin", ".pt", ".pth")) for path in there):
-        return "pickled weights are not read; save the model again with save_pretrained, which writes safetensors"
-    gguf = next((path for path in there if path.endswith(".gguf")), None)
-    if gguf:
-        return f"to use the GGUF file, let the URI end in {gguf}"
-    return "name the folder that save_pretrained wrote"
 
 
 def read_config(files: ModelFiles) -> PreTrainedConfig:
@@ -135,6 +157,20 @@ def read_config(files: ModelFiles) -> PreTrainedConfig:
     if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
         raise files.error(reasons.UNSUPPORTED, f"model type {config.model_type!r} is no text-only causal language model: use one")
     return config
+
+
+def read_generation(files: ModelFiles) -> GenerationConfig:
+    """How the model generates, and what ends its answers: generation_config.json, else what config.json says of it."""
+
+    def read() -> GenerationConfig:
+        if (files.folder / "generation_config.json").is_file():
+            found = GenerationConfig.from_pretrained(files.folder, local_files_only=True)
+        else:
+            found = GenerationConfig.from_model_config(read_config(files))
+        end_ids(found)
+        return found
+
+    return _reading(files, "generation config", read)
 
 
 def read_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
@@ -158,9 +194,25 @@ def read_model(files: ModelFiles, dtype: torch.dtype) -> PreTrainedModel:
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
         text = f"{len(missing)} weights are missing, first {missing[0]}: the files do not fit config.json; download or save them again"
-        raise files.error(reasons.MODEL_UNREADABLE, text)
+        head = ", or set tie_word_embeddings to true in config.json if the embedding is the output head"
+        raise files.error(reasons.MODEL_UNREADABLE, text + (head if missing == ["lm_head.weight"] else ""))
+    settle_ties(model)
     model.train(False)
     return model
+
+
+def settle_ties(model: PreTrainedModel) -> None:
+    """Let the configuration say whether the output head is the embedding, as it is in this model.
+
+    Files may hold a head of its own beside a config.json that says tied: transformers then goes by the files, and whoever made something
+    of the configuration alone (a copy, an export) would lose the head.
+    """
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    embedding: Any = model.get_input_embeddings()
+    if head is None or embedding is None or head.weight.shape != embedding.weight.shape:
+        return
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = head.weight is embedding.weight
 
 
 def count_parameters(model: torch.nn.Module) -> int:

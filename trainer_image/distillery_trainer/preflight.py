@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
@@ -18,14 +18,13 @@ from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, memory_available, require_fit
 from .examples import Example
-from .layers import chosen_layers, keep_layers
-from .models import count_parameters, fetch_model, read_config, read_model, read_tokenizer
+from .models import count_parameters, fetch_model, read_model
+from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
 from .scoring import Scorer, signal_kind
 from .stage import Outcome, StageContext
-from .students import random_model, require_same_tokens
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
-from .templates import Renderer, choose_template, shown
+from .templates import Renderer, shown
 
 log = logging.getLogger(__name__)
 #: Rows that go through tokenizers and, where the models are small, through the models.
@@ -42,14 +41,13 @@ def run(context: StageContext) -> Outcome:
     teaching = _teaching(context)
     if teaching.endpoint:
         digests["teacher"] = teaching.endpoint.digest
-    student, tokenizer, field = _student(context, teaching)
-    renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teaching.tokenizer))
+    student = student_of(context, teaching)
+    renderer = student.renderer
     if teaching.end:
         checks.same_end(renderer, teaching.end, spec.data.chat_template)
-    checks.length_fits(student.config, teaching.longest, field)
-    checks.tokenizer_survives(tokenizer, student.config, field)
-    checks.exports_can_be_made(spec, student.config, tokenizer)
-    sizes = _sizes(context, teaching, student)
+    checks.length_fits(student.model.config, teaching.longest, student.field)
+    rehearse(spec, teaching, student)
+    sizes = _sizes(context, teaching, student.model)
     require_fit(spec, sizes, context.output)
     _first_rows(context, teaching, renderer, sizes)
     hashes = stage_hashes(spec, digests, f"{context.job.namespace}/{context.job.name}/{context.job.uid}")
@@ -90,52 +88,11 @@ def _asked(spec: DistillationJobSpec, teaching: Teaching, renderer: Renderer) ->
     return f"{told}; {text}: their answers would be paid for and dropped, so shorten or remove them"
 
 
-def _student(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """The student without weights (on the meta device), its tokenizer, and the field that it comes from."""
-    spec = context.job.spec.student
-    with torch.device("meta"):
-        if spec.model is not None:
-            files = fetch_model(spec.model.uri, "student", context.work, weights=False)
-            tokenizer = read_tokenizer(files)
-            _same_tokenizer(tokenizer, teaching)
-            return _bare(read_config(files)), tokenizer, "spec.student.model"
-        if teaching.tokenizer is None:
-            text = "the teacher's tokenizer is not known, which the student would take over: use student.model"
-            raise StageError(reasons.BAD_INPUT, f"spec.student: {text}, or name it in teacher.endpoint.tokenizer and trace again")
-        if spec.from_teacher is not None and teaching.config is not None:
-            kept = chosen_layers(spec.from_teacher, int(teaching.config.num_hidden_layers))
-            return keep_layers(_bare(teaching.config), kept), teaching.tokenizer, "spec.student.fromTeacher"
-        if spec.scratch is not None:
-            made = random_model(spec.scratch, teaching.vocabulary, teaching.tokenizer)
-            return made, teaching.tokenizer, "spec.student.scratch"
-    raise StageError(reasons.INVALID_SPEC, "spec.student: exactly one of model, fromTeacher or scratch is needed")
-
-
-def _same_tokenizer(student: PreTrainedTokenizerBase, teaching: Teaching) -> None:
-    """Where the teacher's tokenizer is known, the student must have the same; an API's answers can be learned from without it."""
-    if teaching.tokenizer is None:
-        return
-    try:
-        require_same_tokens(student, teaching.tokenizer)
-        checks.same_ids(student, teaching.tokenizer, (example.row.prompt for example in teaching.train[:FIRST]))
-    except StageError as error:
-        if teaching.endpoint is None:
-            raise
-        text = "; or remove teacher.endpoint.tokenizer and any response objective: the student then reads the answers with its own"
-        raise StageError(error.reason, error.message + text) from error
-
-
-def _bare(config: PreTrainedConfig) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    return model
-
-
 def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) -> Sizes:
     """At the very least: completions that are not written yet count one token."""
     if teaching.files is None or teaching.config is None:
         return Sizes(0, count_parameters(student), teaching.endpoint.signal_bytes if teaching.endpoint else 0, 0)
-    with torch.device("meta"):
-        teacher = _bare(teaching.config)
+    teacher = bare(teaching.config, "spec.teacher.model")
     spec = context.job.spec
     response = spec.method.response()
     kind = signal_kind(response.signal if response else "auto", teacher)

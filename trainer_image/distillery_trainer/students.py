@@ -15,9 +15,10 @@ from distillery.api.base import number
 from distillery.api.job import DistillationJobSpec
 from distillery.api.student import Lora, Scratch
 
+from .endings import end_ids, savable
 from .errors import StageError
 from .layers import chosen_layers, keep_layers
-from .models import fetch_model, read_model, read_tokenizer, traced_tokenizer, traced_vocabulary
+from .models import fetch_model, read_model, read_tokenizer, settle_ties, traced_ends, traced_tokenizer, traced_vocabulary
 from .scoring import Head, head_of
 from .templates import Renderer, choose_template
 
@@ -57,17 +58,34 @@ class Student:
 
         Weights are rounded here, once, to what F16 holds: what is evaluated and published is what an F16 export has, bit for bit.
         """
-        model: Any = self.adapters.merge_and_unload() if self.adapters is not None else self.model
+        model = self._merged()
         if not round_to_half(model):
             log.warning("a weight is beyond F16's range (65504): the student's weights are not rounded, and an F16 export cannot hold them")
-        eos = self.tokenizer.eos_token_id
-        stops = sorted({end_of_turn} | ({int(eos)} if eos is not None else set()))
-        model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
-        pad = self.tokenizer.pad_token_id
-        model.generation_config.pad_token_id = int(pad) if pad is not None else end_of_turn
-        self.tokenizer.chat_template = self.renderer.template
+        self._finish(model, end_of_turn)
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def rehearse(self, folder: Path, end_of_turn: int) -> None:
+        """All of `save` but the weights, for a student on the meta device: what it would raise after training, it raises here."""
+        model = self._merged()
+        self._finish(model, end_of_turn)
+        model.save_pretrained(folder, state_dict={})
+        self.tokenizer.save_pretrained(folder)
+
+    def _merged(self) -> PreTrainedModel:
+        merged: Any = self.adapters.merge_and_unload() if self.adapters is not None else self.model
+        model: PreTrainedModel = merged
+        return model
+
+    def _finish(self, model: PreTrainedModel, end_of_turn: int) -> None:
+        """What the saved folder says beside its weights: what ends an answer, the template, whether the head is the embedding."""
+        settle_ties(model)
+        model.generation_config = generation = savable(model.generation_config)
+        stops = sorted({end_of_turn, *self.renderer.stop_ids})
+        generation.eos_token_id = stops if len(stops) > 1 else stops[0]
+        pad = self.tokenizer.pad_token_id
+        generation.pad_token_id = int(pad) if pad is not None else end_of_turn
+        self.tokenizer.chat_template = self.renderer.template
 
 
 @torch.no_grad()
@@ -106,7 +124,8 @@ def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) ->
     if tokenizer is None:
         raise StageError(reasons.BAD_INPUT, "spec.student.fromTeacher: these traces hold no tokenizer; use student.model")
     adapters = with_adapters(model, spec.student.lora) if spec.student.lora else None
-    renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teacher_tokenizer))
+    ends = end_ids(model.generation_config) | traced_ends(teacher_folder)
+    renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teacher_tokenizer), ends)
     return Student(model, tokenizer, renderer, field, adapters)
 
 

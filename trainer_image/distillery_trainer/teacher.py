@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distillery.api.teacher import TeacherModel
 
 from .device import frozen_dtype, pick_device, set_threads
 from .digests import digest_input
-from .generate import position_limit
+from .endings import end_ids, savable
 from .models import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
+from .positions import position_limit
 from .templates import Renderer, template_of
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,17 @@ class Teacher:
 
     def save(self, folder: Path) -> None:
         """Configuration, tokenizer and template: what a student needs to know of the teacher, without its weights."""
-        self.model.config.save_pretrained(folder)
-        if self.model.generation_config is not None:
-            self.model.generation_config.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_description(folder, self.model.config, self.model.generation_config, self.tokenizer)
+
+
+def save_description(
+    folder: Path, config: PreTrainedConfig, generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """All that later stages read of a teacher."""
+    config.save_pretrained(folder)
+    if generation is not None:
+        savable(generation).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def load_teacher(spec: TeacherModel, work: Path) -> Teacher:
@@ -71,5 +79,5 @@ def load_teacher(spec: TeacherModel, work: Path) -> Teacher:
     torch.nn.Module.to(model, device)
     threads = set_threads(count_parameters(model))
     log.info("teacher %s: %.1fM parameters, %s on %s, %d threads", spec.uri, count_parameters(model) / 1e6, dtype, device, threads)
-    renderer = Renderer(tokenizer, template_of(tokenizer))
+    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(model.generation_config))
     return Teacher(files, model, tokenizer, renderer, digest_input(spec.uri, "teacher", work))

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.stages import FORMATS, TRACES
 
 from . import checks
+from .endings import end_ids
 from .endpoint.preflight import Endpoint, endpoint_of
 from .errors import StageError
 from .examples import Dropped, Example, fitting, hold_out, read_lines, render
-from .generate import position_limit
-from .models import ModelFiles, fetch_model, read_config, read_tokenizer, traced_teacher, traced_tokenizer
+from .models import ModelFiles, fetch_model, read_config, read_generation, read_tokenizer, traced_teacher, traced_tokenizer
+from .positions import position_limit
 from .rows import Row, read_rows
 from .stage import StageContext
 from .templates import Renderer, template_of
@@ -38,6 +39,7 @@ class Teaching:
     files: ModelFiles | None = None
     end: list[int] | None = None
     endpoint: Endpoint | None = None
+    generation: GenerationConfig | None = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
@@ -60,8 +62,8 @@ def from_rows(context: StageContext) -> Teaching:
     rows = read_rows(spec.data.train, "train", context.work)
     held_rows = read_rows(spec.data.evaluation, "evaluation", context.work) if spec.data.evaluation else None
     files = fetch_model(spec.teacher.model.uri, "teacher", context.work, weights=False)
-    config, tokenizer = read_config(files), read_tokenizer(files)
-    renderer, dropped = Renderer(tokenizer, template_of(tokenizer)), Dropped()
+    config, tokenizer, generation = read_config(files), read_tokenizer(files), read_generation(files)
+    renderer, dropped = Renderer(tokenizer, template_of(tokenizer), end_ids(generation)), Dropped()
     longest = min(spec.training.max_sequence_length, position_limit(config))
 
     def usable(given: list[Row], split: str) -> list[Example]:
@@ -72,7 +74,7 @@ def from_rows(context: StageContext) -> Teaching:
     for name, left in (("training", train), ("held-out", held)):
         if not left:
             raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {dropped.told()}")
-    return Teaching(train, held, dropped, longest, config, renderer, files, list(renderer.end))
+    return Teaching(train, held, dropped, longest, config, renderer, files, list(renderer.end), generation=generation)
 
 
 def from_endpoint(context: StageContext) -> Teaching:
@@ -108,13 +110,14 @@ def from_traces(context: StageContext) -> Teaching:
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: {text}")
     traced = traced_teacher(folder / "teacher")
     tokenizer = traced_tokenizer(folder / "teacher")
-    config = read_config(traced) if (folder / "teacher/config.json").is_file() else None
-    renderer = Renderer(tokenizer, template_of(tokenizer)) if tokenizer else None
+    known = (folder / "teacher/config.json").is_file()
+    config, generation = (read_config(traced), read_generation(traced)) if known else (None, None)
+    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(generation)) if tokenizer else None
     train, held = ([_traced(line, renderer) for line in part] for part in lines)
     end = manifest.lineage["endOfTurn"]
     # text has no length before the student reads it
     longest = max(e.tokens for e in train) if renderer else spec.training.max_sequence_length
-    return Teaching(train, held, Dropped(), longest, config, renderer, None, list(end) if end else None)
+    return Teaching(train, held, Dropped(), longest, config, renderer, None, list(end) if end else None, generation=generation)
 
 
 def _traced(line: Mapping[str, object], renderer: Renderer | None) -> Example:

@@ -5,7 +5,7 @@ Prompt and completion are tokenized apart, so that the boundary between them is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,29 +26,38 @@ Prompt = str | Sequence[Mapping[str, str]]
 _PROBE = "Q7completionQ7"
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The tokenizer's own chat template, the one named default where it has several."""
-    return str(tokenizer.get_chat_template()) if tokenizer.chat_template else None
+def template_of(tokenizer: PreTrainedTokenizerBase, whose: str = "teacher") -> str | None:
+    """The tokenizer's own chat template, the one named default where it has several. StageError where several have other names."""
+    given = tokenizer.chat_template
+    if isinstance(given, dict) and given and "default" not in given:
+        text = f"the {whose} has the chat templates {', '.join(sorted(given))}, and none of them is called default"
+        other = "set it to teacher or none, or save" if whose == "student" else "save"
+        remedy = f"{other} the one that is meant as chat_template.jinja beside the {whose}'s tokenizer_config.json"
+        raise StageError(reasons.BAD_INPUT, f"data.chatTemplate: {text}: {remedy}")
+    return str(tokenizer.get_chat_template()) if given else None
 
 
 def choose_template(choice: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase | None) -> str | None:
     """The template that renders the student's prompts and is published (data.chatTemplate); None is plain text."""
-    own, other = template_of(student), template_of(teacher) if teacher else None
-    chosen = {"auto": own or other, "student": own, "teacher": other, "none": None}[choice]
+    own = template_of(student, "student") if choice in ("auto", "student") else None
+    other = template_of(teacher) if teacher and (choice == "teacher" or (choice == "auto" and own is None)) else None
+    chosen = own or other
     if chosen is None and choice in ("student", "teacher"):
         raise StageError(reasons.BAD_INPUT, f"data.chatTemplate: {choice!r}, but the {choice} has no chat template; set it to auto or none")
     return chosen
 
 
 class Renderer:
-    """One tokenizer with one template (None: plain text)."""
+    """One tokenizer with one template (None: plain text). `ends` are the ids that the model's generation config ends an answer with."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None, ends: Collection[int] = ()) -> None:
         self.tokenizer, self.template = tokenizer, template
         #: Ids that end a completion.
-        self.end = self._end()
+        self.end = self._end(ends)
         #: Any of these ends a generated completion.
-        self.stop_ids = frozenset({self.end[-1]} | ({int(tokenizer.eos_token_id)} if tokenizer.eos_token_id is not None else set()))
+        eos = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        # ids beyond the tokenizer are left from another one
+        self.stop_ids = frozenset({self.end[-1], *eos, *(end for end in ends if tokenizer.convert_ids_to_tokens(end) is not None)})
 
     def prompt_text(self, prompt: Prompt) -> str:
         """The prompt as the model reads it, up to where the assistant begins. ValueError with the template's own words if it refuses."""
@@ -99,8 +108,11 @@ class Renderer:
     def _apply(self, messages: list[dict[str, str]], **options: Any) -> str:
         return str(self.tokenizer.apply_chat_template(messages, chat_template=self.template, tokenize=False, **options))
 
-    def _end(self) -> tuple[int, ...]:
-        """What the template puts after the assistant's text, up to its first special token; EOS where it puts none, or in plain text."""
+    def _end(self, ends: Collection[int]) -> tuple[int, ...]:
+        """What the template puts after the assistant's text, up to its first special token; EOS where it puts none, or in plain text.
+
+        Without an EOS the first id that the generation config names stands in.
+        """
         if self.template is not None:
             try:
                 whole = self._apply([{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}])
@@ -111,10 +123,11 @@ class Renderer:
             first = next((at for at, token in enumerate(tail) if token in special), None)
             if first is not None:
                 return tuple(tail[: first + 1])
-        if self.tokenizer.eos_token_id is None:
+        known = [] if self.tokenizer.eos_token_id is None else [int(self.tokenizer.eos_token_id)]
+        if not (known or ends):
             text = "the tokenizer has neither an eos token nor a chat template that ends a turn: set eos_token in tokenizer_config.json"
             raise StageError(reasons.UNSUPPORTED, text)
-        return (int(self.tokenizer.eos_token_id),)
+        return (*known, *sorted(ends))[:1]
 
 
 def shown(renderer: Renderer, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> str:

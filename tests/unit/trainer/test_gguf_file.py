@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType, GGUFReader, TokenType, dequantize, quantize
 from safetensors.numpy import load_file
 from tests.unit.trainer import exported
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
 
+from distillery.api.measure import Export
 from distillery_trainer.errors import StageError
 from distillery_trainer.export import gguf
 from distillery_trainer.export.pretokenizers import KNOWN, for_name, recognise
+from distillery_trainer.export.suitable import require
 
 SMALL: dict[str, Any] = {"vocab_size": 288, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
 
@@ -118,17 +132,92 @@ BYTES = models.BPE(vocab=VOCAB, merges=[])
 )
 def test_refused(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, quantization: str, told: str) -> None:
     """Before anything is trained; the message says what to use instead."""
+    export = Export.model_validate({"name": "q4", "format": "gguf", "quantization": quantization})
     with pytest.raises(StageError, match=told) as caught:
-        gguf.check(config, tokenizer, quantization)
+        require(export, bare(config), tokenizer, ())
     assert caught.value.reason in ("Unsupported", "DoesNotFit")
+    assert caught.value.message.startswith("spec.exports[q4]: format gguf: ")
     assert "; use " in caught.value.message
+
+
+def bare(config: PreTrainedConfig) -> Any:
+    """A student of this configuration without weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def refused(config: PreTrainedConfig, kind: str, quantization: str, stop_ids: Sequence[int] = ()) -> str:
+    """What preflight says of an export."""
+    export = Export.model_validate({"name": "edge", "format": kind, "quantization": quantization})
+    with pytest.raises(StageError) as caught:
+        require(export, bare(config), raw(BYTES), stop_ids)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "told"),
+    [
+        (MistralConfig(**SMALL, sliding_window=8), "gguf", "model type 'mistral' is not one of llama, qwen2, qwen3"),
+        (MistralConfig(**SMALL, sliding_window=8), "onnx", "mistral layers with a window need another cache than a graph has"),
+        (Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=8, max_window_layers=0), "onnx", "qwen2 layers sliding_attention"),
+        (MambaConfig(vocab_size=288, hidden_size=64, num_hidden_layers=1), "onnx", "mamba layers linear_attention"),
+        (MambaConfig(vocab_size=288, hidden_size=64, num_hidden_layers=1), "gguf", "model type 'mamba' is not one of"),
+    ],
+)
+def test_what_is_refused_everywhere_is_recommended_nowhere(config: PreTrainedConfig, kind: str, told: str) -> None:
+    message = refused(config, kind, "f16" if kind == "gguf" else "fp32")
+    assert told in message
+    assert message.endswith("; use format safetensors for this model")
+
+
+def test_mistral_without_a_window_has_a_graph() -> None:
+    assert refused(MistralConfig(**SMALL, sliding_window=None), "gguf", "f16").endswith("; use format safetensors or onnx for this model")
+
+
+def test_tensors_that_llama_cpp_does_not_take_are_found_by_their_names() -> None:
+    """Before training; the file itself would be refused with an empty message (test_gguf_parity.py has its reason)."""
+    told = refused(Qwen3Config(**SMALL, head_dim=16, attention_bias=True), "gguf", "f16")
+    assert "llama.cpp has no place for tensor 'model.layers.0.self_attn." in told
+    assert "bias' in a qwen3 model" in told
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", sorted(exported.CONFIGS))
+def test_usual_tensors_are_taken(family: str, tied: bool) -> None:
+    config = exported.CONFIGS[family](**SMALL, tie_word_embeddings=tied)
+    export = Export.model_validate({"name": "edge", "format": "gguf", "quantization": "f16"})
+    require(export, bare(config), raw(BYTES), (256,))
+
+
+def test_more_ends_than_a_file_holds_are_told_before_training() -> None:
+    assert "4 ids end an answer (256, 1, 2, 3), and a file holds 3" in refused(LlamaConfig(**SMALL), "gguf", "f16", (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "weight", "fits"),
+    [("f16", 65504.0, True), ("f16", 1e5, False), ("q8_0", 1e5, True), ("q8_0", 1e7, False), ("q4_0", 1e5, True), ("q4_0", 6e5, False)],
+)
+def test_no_file_with_infinity_is_written(tmp_path: Path, quantization: str, weight: float, fits: bool) -> None:
+    model, _ = exported.student(tmp_path, "llama")
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = weight
+    model.save_pretrained(tmp_path)
+    if fits:
+        gguf.write(tmp_path, tmp_path / "model.gguf", quantization)
+        tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "model.gguf").tensors}
+        tensor = tensors["blk.1.ffn_up.weight"]
+        assert np.isfinite(dequantize(tensor.data, tensor.tensor_type)).all()
+        return
+    with pytest.raises(StageError, match=r": lower training\.learningRate") as caught:
+        gguf.write(tmp_path, tmp_path / "model.gguf", quantization)
+    assert caught.value.reason == "DoesNotFit"
+    assert f"up_proj.weight' holds {weight:.4g}, and {quantization} reaches to " in caught.value.message
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
 def test_rules_are_recognised(name: str) -> None:
     words = exported.tokenizer(name)
     assert recognise(words.backend_tokenizer) == name
-    gguf.check(LlamaConfig(**SMALL), words)
+    require(Export.model_validate({"name": "edge", "format": "gguf", "quantization": "f16"}), bare(LlamaConfig(**SMALL)), words, ())
 
 
 def test_rules_by_name() -> None:

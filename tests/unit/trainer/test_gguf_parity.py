@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.unit.trainer import exported
 from transformers import AutoModelForCausalLM
 
 from distillery_trainer.errors import StageError
-from distillery_trainer.export import gguf
+from distillery_trainer.export import architecture, gguf
 from distillery_trainer.export.llama_cpp import LlamaCpp
 
 #: Nats. F16 rounds weights and, in llama.cpp on a CPU, activations; random weights of this size make 0.005 to 0.06 of it.
@@ -132,6 +133,24 @@ def test_rendered_chats_are_the_same(tmp_path: Path) -> None:
     with LlamaCpp(tmp_path / "model.gguf", context=64, slots=1) as runtime:
         for chat in chats:
             assert runtime.render(chat) == words.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+
+
+def test_a_head_of_its_own_is_kept_whatever_the_config_says(tmp_path: Path) -> None:
+    model, _ = exported.student(tmp_path, "llama", tie_word_embeddings=False)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    gguf.write(tmp_path, tmp_path / "model.gguf", "f16")
+    assert divergence(tmp_path / "model.gguf", model) < CLOSE
+
+
+def test_llama_cpps_own_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen3 with biases: the name table has a place for them, and llama.cpp has none."""
+    exported.student(tmp_path, "qwen3", attention_bias=True)
+    taken = architecture.FAMILIES["qwen3"]._replace(may_have=("attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"))
+    monkeypatch.setattr(architecture, "FAMILIES", {"qwen3": taken})
+    gguf.write(tmp_path, tmp_path / "model.gguf", "f16")
+    with pytest.raises(StageError, match=r"llama.cpp cannot load model.gguf: .*wrong number of tensors"):
+        LlamaCpp(tmp_path / "model.gguf", context=64)
 
 
 def test_what_is_no_model_is_told_so(tmp_path: Path) -> None:

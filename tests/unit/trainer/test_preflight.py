@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[Change, str, str]] = {
     "all rows too long": (_set("training.maxSequenceLength", 8), "RowsInvalid", "raise training.maxSequenceLength"),
     "long row and overflow fail": (_long, "RowsInvalid", "train.jsonl line 9:"),
     "teacher is not there": (_set("teacher.model.uri", "file:///nowhere/model"), "NotFound", "spec.teacher.model.uri 'file:///nowhere"),
-    "teacher has no weights": (_without("model.safetensors"), "ModelUnreadable", "holds no *.safetensors"),
+    "teacher has no weights": (_without("model.safetensors"), "ModelUnreadable", "holds no model.safetensors"),
     "teacher has no config": (_without("config.json"), "ModelUnreadable", "holds no config.json"),
     "teacher has no tokenizer": (_without("tokenizer.json"), "ModelUnreadable", "the tokenizer cannot be read"),
     "teacher is pickled": (_pickled, "ModelUnreadable", "pickled weights are not read; save the model again"),

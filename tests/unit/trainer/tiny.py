@@ -99,7 +99,8 @@ def spec(root: Path, **replaced: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _kept_handlers() -> Iterator[None]:
+def kept_handlers() -> Iterator[None]:
+    """A stage catches signals: the handlers of before come back."""
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -130,5 +131,5 @@ class Place:
 
     def execute(self, kind: str, known: str = "", inputs: Mapping[str, str] | None = None) -> int:
         """Run a stage as its pod runs it; its exit code. A stage catches signals: the test's own handlers come back."""
-        with _kept_handlers():
+        with kept_handlers():
             return stage.execute(kind, kind, known, inputs or {}, self.environment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import gguf
@@ -12,30 +12,45 @@ from transformers import PreTrainedConfig
 
 from distillery.api import reasons
 from distillery_trainer.errors import StageError
+from distillery_trainer.positions import position_limit
 
 #: Q8_0 and Q4_0 keep a scale for each run of 32 weights of a row.
 BLOCK = 32
-INSTEAD = "use format safetensors or onnx for this model"
+#: What llama.cpp loads of every family here, in each block and beside the blocks; it refuses a file with less, or with more.
+_BLOCK = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
+_REST = ("token_embd.weight", "output_norm.weight")
 
 
 class Family(NamedTuple):
-    """How a family differs. `rotates_pairs`: llama.cpp turns neighbouring dimensions together, where Hugging Face turns halves."""
+    """How a family differs. `rotates_pairs`: llama.cpp turns neighbouring dimensions together, where Hugging Face turns halves.
+
+    `needs` and `may_have` are tensors of a block that llama.cpp loads as well.
+    """
 
     arch: gguf.MODEL_ARCH
     rotates_pairs: bool = False
     rope_types: tuple[str, ...] = ("default", "linear")
+    needs: tuple[str, ...] = ()
+    may_have: tuple[str, ...] = ()
 
 
+_QKV_BIAS = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
+_MLP_BIAS = ("ffn_gate.bias", "ffn_up.bias", "ffn_down.bias")
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family(gguf.MODEL_ARCH.LLAMA, rotates_pairs=True, rope_types=("default", "linear", "llama3")),
-    "qwen2": Family(gguf.MODEL_ARCH.QWEN2),
-    "qwen3": Family(gguf.MODEL_ARCH.QWEN3),
+    "llama": Family(
+        gguf.MODEL_ARCH.LLAMA,
+        rotates_pairs=True,
+        rope_types=("default", "linear", "llama3"),
+        may_have=(*_QKV_BIAS, "attn_output.bias", *_MLP_BIAS),
+    ),
+    "qwen2": Family(gguf.MODEL_ARCH.QWEN2, needs=_QKV_BIAS),
+    "qwen3": Family(gguf.MODEL_ARCH.QWEN3, needs=("attn_q_norm.weight", "attn_k_norm.weight")),
 }
 
 
 def unsupported(text: str) -> StageError:
     """The refusal of a model that a GGUF file would not hold faithfully."""
-    return StageError(reasons.UNSUPPORTED, f"format gguf: {text}; {INSTEAD}")
+    return StageError(reasons.UNSUPPORTED, f"format gguf: {text}")
 
 
 def head_dim(config: PreTrainedConfig) -> int:
@@ -86,11 +101,30 @@ def _refusals(config: PreTrainedConfig) -> Iterator[str]:
         yield "partial_rotary_factor is not 1"
 
 
+def target_names(names: Iterable[str], config: PreTrainedConfig) -> dict[str, str]:
+    """Each tensor's name in a file. StageError (Unsupported) where llama.cpp would refuse it, or misses one."""
+    kind, family = config.model_type, FAMILIES[config.model_type]
+    table = gguf.get_tensor_name_map(family.arch, config.num_hidden_layers)
+    blocks = range(config.num_hidden_layers)
+    needed = {*_REST, *(f"blk.{n}.{name}" for n in blocks for name in (*(f"{each}.weight" for each in _BLOCK), *family.needs))}
+    taken = {*needed, "output.weight", *(f"blk.{n}.{name}" for n in blocks for name in family.may_have)}
+    found: dict[str, str] = {}
+    for name in names:
+        target = table.get_name(name, try_suffixes=(".weight", ".bias"))
+        if target is None or target not in taken:
+            raise unsupported(f"llama.cpp has no place for tensor {name!r} in a {kind} model")
+        found[name] = target
+    missing = sorted(needed - set(found.values()))
+    if missing:
+        raise unsupported(f"llama.cpp wants tensor {missing[0]!r} in a {kind} model, and this one has none")
+    return found
+
+
 def describe(writer: gguf.GGUFWriter, config: PreTrainedConfig) -> None:
     """Write the hyperparameters."""
     rope = config.rope_parameters or {}
     width = head_dim(config)
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(position_limit(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)

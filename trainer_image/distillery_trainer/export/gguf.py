@@ -10,8 +10,8 @@ Which tensor gets which type:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+from distillery.api import reasons
+from distillery_trainer.endings import end_ids
+from distillery_trainer.errors import StageError
 
 from . import architecture, vocabulary
 
 Array = npt.NDArray[Any]
 _FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0, "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0}
+#: Scales are F16 numbers, and stand for an eighth (Q4_0) or a 127th (Q8_0) of a block's largest weight.
+_LARGEST = {"f16": 65504.0, "q8_0": 127 * 65504.0, "q4_0": 8 * 65504.0}
 _MATRICES = {
     "f16": gguf.GGMLQuantizationType.F16,
     "q8_0": gguf.GGMLQuantizationType.Q8_0,
@@ -33,11 +39,14 @@ _MATRICES = {
 }
 
 
-def check(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, quantization: str = "f16") -> None:
-    """StageError (Unsupported, DoesNotFit) where a student of this config and tokenizer could not be written faithfully."""
+def check(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, quantization: str, stop_ids: Collection[int], tensors: Collection[str]
+) -> None:
+    """StageError (Unsupported, DoesNotFit) where a student with this config, tokenizer and tensors could not be written faithfully."""
     architecture.check(config)
     architecture.check_blocks(config, quantization)
-    vocabulary.read(tokenizer, config.vocab_size)
+    architecture.target_names((name for name in tensors if not _is_table(name)), config)
+    vocabulary.read(tokenizer, config.vocab_size, stop_ids)
 
 
 def write(model: Path, file: Path, quantization: str, name: str = "student", permute: bool = True) -> None:
@@ -46,7 +55,7 @@ def write(model: Path, file: Path, quantization: str, name: str = "student", per
     tokenizer = AutoTokenizer.from_pretrained(model)
     family = architecture.check(config)
     architecture.check_blocks(config, quantization)
-    words = vocabulary.read(tokenizer, config.vocab_size, _stop_ids(model))
+    words = vocabulary.read(tokenizer, config.vocab_size, end_ids(GenerationConfig.from_pretrained(model)))
     writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[family.arch])
     writer.add_type("model")
     writer.add_name(name)
@@ -54,15 +63,15 @@ def write(model: Path, file: Path, quantization: str, name: str = "student", per
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     architecture.describe(writer, config)
     words.write(writer)
-    names = gguf.get_tensor_name_map(family.arch, config.num_hidden_layers)
-    head = "token_embd.weight" if config.tie_word_embeddings else "output.weight"
-    for source, tensor in _weights(model, config):
-        target = names.get_name(source, try_suffixes=(".weight", ".bias"))
-        if target is None:
-            raise architecture.unsupported(f"tensor {source!r} of the student has no place in a {config.model_type} file")
+    files = _files(model)
+    names = architecture.target_names(files, config)
+    # the weights decide, not what config.json says of them
+    head = "output.weight" if "output.weight" in names.values() else "token_embd.weight"
+    for source, tensor in _weights(files):
         if family.rotates_pairs and permute:
             tensor = _pairwise(source, tensor, config)
-        _add(writer, target, tensor, quantization, target == head)
+        _require_finite(source, tensor, quantization)
+        _add(writer, names[source], tensor, quantization, names[source] == head)
     divisors = architecture.rope_divisors(config)
     if divisors is not None:
         writer.add_tensor("rope_freqs.weight", divisors)
@@ -72,20 +81,35 @@ def write(model: Path, file: Path, quantization: str, name: str = "student", per
     writer.close()
 
 
-def _stop_ids(model: Path) -> list[int]:
-    file = model / "generation_config.json"
-    eos = json.loads(file.read_text()).get("eos_token_id") if file.exists() else None
-    return [eos] if isinstance(eos, int) else list(eos or ())
+def _is_table(name: str) -> bool:
+    """Rotary frequencies, which llama.cpp makes by itself."""
+    return name.endswith("rotary_emb.inv_freq")
 
 
-def _weights(model: Path, config: PreTrainedConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """Name and values of each tensor, one at a time, without what a file does not hold: a tied head, tables of rotary frequencies."""
+def _files(model: Path) -> dict[str, Path]:
+    """The file that each tensor is in."""
+    found: dict[str, Path] = {}
     for file in sorted(model.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)
-                if name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and config.tie_word_embeddings):
-                    continue
-                yield name, tensors.get_tensor(name).to(torch.float32).numpy()
+            found.update({name: file for name in tensors.keys() if not _is_table(name)})  # noqa: SIM118  (safe_open is no mapping)
+    return found
+
+
+def _weights(files: Mapping[str, Path]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Name and values of each tensor, one at a time."""
+    for name, file in files.items():
+        with safe_open(file, framework="pt") as tensors:
+            yield name, tensors.get_tensor(name).to(torch.float32).numpy()
+
+
+def _require_finite(name: str, tensor: Array, quantization: str) -> None:
+    """StageError (DoesNotFit) where a weight, or the scale of its block, would be infinite in the file."""
+    largest = float(np.abs(tensor).max(initial=0.0))
+    limit = _LARGEST[quantization] if tensor.ndim > 1 else float(np.finfo(np.float32).max)
+    if not largest <= limit:
+        text = f"format gguf: tensor {name!r} holds {largest:.4g}, and {quantization} reaches to {limit:.4g}"
+        remedy = "lower training.learningRate" + (", or use format safetensors for this model" if math.isfinite(largest) else "")
+        raise StageError(reasons.DOES_NOT_FIT, f"{text}: {remedy}")
 
 
 def _pairwise(source: str, tensor: Array, config: PreTrainedConfig) -> Array:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +22,26 @@ from distillery_trainer.errors import StageError
 #: Rows decoded together. More do not help where two cores are busy with four.
 SLOTS = 4
 _GREEDY = {"temperature": 0, "top_k": 1, "samplers": ["top_k"], "repeat_penalty": 1.0, "cache_prompt": False}
+
+
+#: Loads a file as quietly as it goes, in a process of its own: llama.cpp says why it refuses one on the process's standard error alone.
+_LOAD = """import sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_gpu_layers, params.verbosity = sys.argv[1], 0, 1
+params.fit_params = params.warmup = params.ui = False
+try:
+    xllamacpp.Server(params)
+except RuntimeError:
+    sys.exit(1)
+"""
+_REASON = re.compile(r"error loading model: (.+)")
+
+
+def refusal(file: Path) -> str | None:
+    """Why llama.cpp does not load a file, in its own words; None where it does, or says nothing."""
+    tried = subprocess.run([sys.executable, "-c", _LOAD, str(file)], capture_output=True, text=True, errors="replace", check=False)
+    found = _REASON.search(tried.stderr + tried.stdout)
+    return found[1].strip()[:300] if found else None
 
 
 class LlamaCpp:
@@ -43,7 +66,8 @@ class LlamaCpp:
         try:
             self._server = xllamacpp.Server(params)
         except RuntimeError as error:
-            raise StageError(reasons.MODEL_UNREADABLE, f"llama.cpp cannot load {file.name}: {error}") from error
+            text = f"llama.cpp cannot load {file.name}: {refusal(file) or error}"
+            raise StageError(reasons.MODEL_UNREADABLE, text) from error
         self._slots = slots
         self._address = urlsplit(self._server.listening_address)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +51,12 @@ class Vocabulary:
             writer.add_chat_template(self.chat_template)
 
 
-def read(tokenizer: PreTrainedTokenizerBase, size: int, stop_ids: Sequence[int] = ()) -> Vocabulary:
+def read(tokenizer: PreTrainedTokenizerBase, size: int, stop_ids: Collection[int] = ()) -> Vocabulary:
     """The vocabulary of `tokenizer`, filled up to `size` (the rows of the model's embedding) with tokens that never occur.
 
     `stop_ids` are those of generation_config.json. StageError (Unsupported) where llama.cpp would cut text differently.
     """
-    for reason in _refusals(tokenizer, size):
+    for reason in _refusals(tokenizer, size, stop_ids):
         raise unsupported(f"the student's tokenizer {reason}")
     backend = tokenizer.backend_tokenizer
     spec = json.loads(backend.to_str())
@@ -66,10 +66,11 @@ def read(tokenizer: PreTrainedTokenizerBase, size: int, stop_ids: Sequence[int] 
         tokens[index], types[index] = token, gguf.TokenType.NORMAL
     for added in spec["added_tokens"]:
         types[added["id"]] = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
-    eos = int(tokenizer.eos_token_id)
+    eos = min(stop_ids) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
     stops = [eos, *sorted(set(stop_ids) - {eos})]
     if len(stops) > 3:
-        raise unsupported(f"generation_config.json has {len(stops)} eos token ids, and a file holds 3")
+        text = f"{len(stops)} ids end an answer ({', '.join(map(str, stops))}), and a file holds 3"
+        raise unsupported(f"{text} (eos_token_id in generation_config.json names them)")
     before, after = _affixes(tokenizer)
     template = tokenizer.chat_template
     return Vocabulary(
@@ -95,7 +96,7 @@ def _affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     return full[:at], full[at + len(bare) :]
 
 
-def _refusals(tokenizer: PreTrainedTokenizerBase, size: int) -> Iterator[str]:
+def _refusals(tokenizer: PreTrainedTokenizerBase, size: int, stop_ids: Collection[int]) -> Iterator[str]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         yield "has no tokenizer.json"
@@ -109,7 +110,7 @@ def _refusals(tokenizer: PreTrainedTokenizerBase, size: int) -> Iterator[str]:
         yield "marks the insides or ends of words, or drops merges at random"
     if pretokenizers.recognise(backend) is None:
         yield f"splits or normalises text by rules that llama.cpp has no name for (it knows {', '.join(pretokenizers.KNOWN)})"
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None and not stop_ids:
         yield "has no eos_token, so that an answer would never end"
         return
     if len(tokenizer) > size:
