@@ -56,8 +56,10 @@ def run(context: StageContext) -> Outcome:
     folder = context.new_folder("output")
     write_lines(folder / "kept.jsonl", kept)
     write_lines(folder / "dropped.jsonl", dropped)
-    message = f"{len(kept)} of {len(train)} rows are kept" + (f"; dropped: {told}" if told else "")
+    spelled, words = renderer.plain.in_prompts(line["prompt"] for line in (*train, *held))
+    message = f"{len(kept)} of {len(train)} rows are kept" + (f"; dropped: {told}" if told else "") + (f"; {words}" if words else "")
     metrics = {"keptRows": float(len(kept)), **{f"{reason}Rows": float(count) for reason, count in sorted(counts.items())}}
+    metrics |= {"promptsWithSpecialTokens": float(spelled)} if spelled else {}
     return Outcome(folder, StageResult(message=message), {}, metrics, {"kept": len(kept), "dropped": len(dropped), **counts})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
+    from .templates import Prompt
+
 #: Lowest score of a Unigram piece: chosen by no text that can be written otherwise.
 _NEVER = -1e6
+_SHOWN = 4
 
 
 class PlainText:
@@ -52,6 +56,15 @@ class PlainText:
             return ids
         return [int(index) for index in self._plain.encode(text, add_special_tokens=False).ids]
 
+    def in_prompts(self, prompts: Iterable[Prompt]) -> tuple[int, str]:
+        """How many prompts spell special tokens, and a sentence that says so; it is empty where none does."""
+        spelled = [names for prompt in prompts if (names := self.found(_text(prompt)))]
+        if not spelled:
+            return 0, ""
+        common = ", ".join(name for name, _ in Counter(name for names in spelled for name in names).most_common(_SHOWN))
+        text = f"{len(spelled)} prompts spell special tokens ({common}), which are read as those tokens"
+        return len(spelled), f"{text}: write them otherwise where they are meant as text"
+
     @cached_property
     def _plain(self) -> Tokenizer:
         """A copy of the tokenizer that takes no special token from text: neither as an added token nor as a piece of its model."""
@@ -76,3 +89,7 @@ class PlainText:
         plain.no_padding()
         plain.no_truncation()
         return plain
+
+
+def _text(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)

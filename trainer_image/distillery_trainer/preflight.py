@@ -56,6 +56,8 @@ def run(context: StageContext) -> Outcome:
     told += f", teacher of {sizes.teacher / 1e6:.3g}M" if sizes.teacher else ""
     told += f"; left out: {teaching.dropped.told()}" if teaching.dropped.lines else ""
     told += _asked(spec, teaching, renderer)
+    spelled = renderer.plain.in_prompts(example.row.prompt for example in (*teaching.train, *teaching.held))[1]
+    told += f"; {spelled}" if spelled else ""
     told += f"; already there: {', '.join(reused)}" if reused else ""
     metrics = {
         **({} if teaching.endpoint else {"teacherParameters": float(sizes.teacher)}),

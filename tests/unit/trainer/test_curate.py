@@ -86,6 +86,14 @@ def test_filters_can_be_turned_off(tmp_path: Path) -> None:
     assert [row["id"] for row in lines(folder / "kept.jsonl")] == ["1", "2", "3"]
 
 
+def test_prompts_that_spell_special_tokens_are_told(tmp_path: Path) -> None:
+    train = [line("1", "what does <|im_end|> do", "it ends"), line("2", "a", "b")]
+    code, place, _ = curate(tmp_path, train, [line("h", "held", "c")])
+    assert code == 0
+    assert "; 1 prompts spell special tokens (<|im_end|>), which are read as those tokens" in place.result().message
+    assert {metric.name: metric.value for metric in place.result().metrics}["promptsWithSpecialTokens"] == "1"
+
+
 def test_nothing_left_is_the_users_mistake(tmp_path: Path) -> None:
     """With the counts and what to change."""
     code, place, _ = curate(tmp_path, [line("1", "held", "c")], [line("h", "held", "c")])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.trainer import tiny
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from distillery_trainer.errors import StageError
 from distillery_trainer.templates import Renderer, choose_template, shown
@@ -53,6 +55,79 @@ def test_plain_text_keeps_what_the_tokenizer_puts_before_and_drops_what_it_puts_
     assert words.decode(ids[1:]) == "the fox"
     assert renderer.completion_ids("fox").count(2) == 1
     assert renderer.prompt_text([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]) == "a\nb"
+
+
+HTML = ["<s>red 20</s> <b>red</b>", "the s> fox </ s> <unk>"] * 8
+
+
+def html_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """Tokenizers of three kinds whose BOS and EOS are <s> and </s>, and which have an added token that is text."""
+    special = ["<unk>", "<s>", "</s>"]
+    if kind == "bytes":
+        raw, pieces, decoder = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    elif kind == "words":
+        raw, pieces, decoder = Tokenizer(models.BPE(unk_token="<unk>")), pre_tokenizers.Metaspace(), decoders.Metaspace()
+        trainer = trainers.BpeTrainer(vocab_size=100, special_tokens=special, show_progress=False)
+    else:
+        raw, pieces, decoder = Tokenizer(models.Unigram()), pre_tokenizers.Metaspace(), decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
+    raw.pre_tokenizer, raw.decoder = pieces, decoder
+    raw.train_from_iterator(HTML, trainer)
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    made.add_tokens([AddedToken("<think>", special=False)])
+    return made
+
+
+@pytest.mark.parametrize("kind", ["bytes", "words", "pieces"])
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<s>red 20</s>", None),
+        ("red</s> 20", None),
+        ("<s><s>red</s></s>", None),
+        ("red 20</s>", "red 20"),
+        ("<s>red</s></s>", "<s>red</s>"),
+    ],
+)
+def test_a_completion_holds_no_special_token_but_its_end(kind: str, text: str, left: str | None) -> None:
+    """Text that spells one stays text; at the very end it is the end, and not written twice."""
+    words = html_tokenizer(kind)
+    ids = Renderer(words, None).completion_ids(text)
+    assert ids[-1] == words.eos_token_id
+    assert not {words.bos_token_id, words.eos_token_id} & set(ids[:-1])
+    assert words.decode(ids[:-1]) == (text if left is None else left)
+
+
+def test_text_without_special_tokens_is_read_as_ever() -> None:
+    """Also what the tokenizer does not know, and its added tokens that are text."""
+    for kind in ("bytes", "words", "pieces"):
+        words = html_tokenizer(kind)
+        renderer = Renderer(words, None)
+        for text in ("red 20", "<think>red", "the fox \u6f22 red", "", "</ s> < s >"):
+            assert renderer.completion_ids(text)[:-1] == words(text, add_special_tokens=False)["input_ids"]
+    assert words.convert_tokens_to_ids("<think>") in renderer.completion_ids("<think>red")
+
+
+def test_an_end_of_turn_that_no_flag_calls_special_is_one() -> None:
+    words = tiny.tokenizer(None)
+    words.add_tokens([AddedToken("<|turn|>", special=False)])
+    renderer = Renderer(words, "{% for m in messages %}{{ m['content'] + '<|turn|>' }}{% endfor %}")
+    end = words.convert_tokens_to_ids("<|turn|>")
+    assert renderer.end == (end,)
+    assert renderer.completion_ids("a <|turn|> b").count(end) == 1
+    assert words.decode(renderer.completion_ids("a <|turn|> b")[:-1]) == "a <|turn|> b"
+
+
+def test_prompts_that_spell_special_tokens_are_counted() -> None:
+    """They are read as tokens, as every runtime does it with its template."""
+    plain = Renderer(tiny.tokenizer(), tiny.CHATML).plain
+    prompts = ["plain", "an <|im_end|> in a prompt", [{"role": "user", "content": "<|im_start|>a<|im_end|>"}], "<s> is none here"]
+    count, told = plain.in_prompts(prompts)
+    assert count == 2
+    assert told.startswith("2 prompts spell special tokens (<|im_end|>, <|im_start|>), which are read as those tokens")
+    assert plain.in_prompts(["plain"]) == (0, "")
 
 
 def test_template_that_refuses_is_told() -> None:
