@@ -5,10 +5,8 @@ Files: kept.jsonl (ids in order), dropped.jsonl (id, reason, and for duplicates 
 
 from __future__ import annotations
 
-import string
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ from distillery.api.result import StageResult
 
 from .errors import StageError
 from .examples import completion_ids, read_lines, write_lines
+from .likeness import normalized, words
 from .models import fetch_model, read_tokenizer, traced_tokenizer
 from .stage import Outcome, StageContext
-from .templates import Prompt, Renderer, choose_template
+from .templates import Renderer, choose_template
 
 #: Length of the word sequences that two texts must not share (Brown et al., 2020, arXiv 2005.14165, appendix C).
 GRAM = 13
@@ -41,7 +40,7 @@ def run(context: StageContext) -> Outcome:
     lengths = _lengths(train, renderer)
     end = len(context.manifest("traces").lineage["endOfTurn"] or renderer.end)
     contamination = Contamination(held, train) if spec.data.curation.decontaminate else None
-    seen: dict[str, str] = {}
+    seen: dict[Hashable, str] = {}
     kept, dropped = [], []
     for line, (prompt, completion) in zip(train, lengths, strict=True):
         reason, other = _reason(line, completion - end, prompt + completion, context, contamination, seen)
@@ -56,15 +55,15 @@ def run(context: StageContext) -> Outcome:
     folder = context.new_folder("output")
     write_lines(folder / "kept.jsonl", kept)
     write_lines(folder / "dropped.jsonl", dropped)
-    spelled, words = renderer.plain.in_prompts(line["prompt"] for line in (*train, *held))
-    message = f"{len(kept)} of {len(train)} rows are kept" + (f"; dropped: {told}" if told else "") + (f"; {words}" if words else "")
+    spelled, spelling = renderer.plain.in_prompts(line["prompt"] for line in (*train, *held))
+    message = f"{len(kept)} of {len(train)} rows are kept" + (f"; dropped: {told}" if told else "") + (f"; {spelling}" if spelling else "")
     metrics = {"keptRows": float(len(kept)), **{f"{reason}Rows": float(count) for reason, count in sorted(counts.items())}}
     metrics |= {"promptsWithSpecialTokens": float(spelled)} if spelled else {}
     return Outcome(folder, StageResult(message=message), {}, metrics, {"kept": len(kept), "dropped": len(dropped), **counts})
 
 
 def _reason(
-    line: Line, tokens: int, length: int, context: StageContext, contamination: Contamination | None, seen: dict[str, str]
+    line: Line, tokens: int, length: int, context: StageContext, contamination: Contamination | None, seen: dict[Hashable, str]
 ) -> tuple[str | None, str | None]:
     """Why a row is dropped, and the id of the row that it repeats; (None, None) if it is kept."""
     spec = context.job.spec
@@ -77,7 +76,7 @@ def _reason(
         return "tooLong", None
     if contamination and (other := contamination.of(line)):
         return "contaminated", other
-    key = f"{normalized(line['prompt'])}\0{normalized(line['completion'])}"
+    key = (normalized(line["prompt"]), normalized(line["completion"]))
     if spec.data.curation.deduplicate and key in seen:
         return "duplicate", seen[key]
     seen[key] = line["id"]
@@ -123,17 +122,10 @@ class Contamination:
         return same or next((self._grams[gram] for gram in grams(line) if gram in self._grams), None)
 
 
-def normalized(text: Prompt) -> str:
-    """One form for texts that differ in Unicode composition, width or white space only (NFKC)."""
-    told = text if isinstance(text, str) else "\n".join(f"{message['role']}: {message['content']}" for message in text)
-    return " ".join(unicodedata.normalize("NFKC", told).split())
-
-
 def grams(line: Line) -> Iterator[int]:
     """Hashes of a row's sequences of 13 words, prompt (without system message) and completion in one."""
     prompt = line["prompt"]
     told = [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt if m["role"] != "system"]
-    text = unicodedata.normalize("NFKC", " ".join([*told, line["completion"]])).casefold()
-    words = [word for word in (raw.strip(string.punctuation) for raw in text.split()) if word]
-    for start in range(len(words) - GRAM + 1):
-        yield hash(tuple(words[start : start + GRAM]))
+    found = list(words([*told, line["completion"]]))
+    for start in range(len(found) - GRAM + 1):
+        yield hash(tuple(found[start : start + GRAM]))

@@ -122,7 +122,9 @@ def _catalogue(own: list[Path]) -> Catalogue:
         given: Sequence[Traversable] = own or [SHIPPED_TERMS]
         found = [parse_catalogue(file.read_text(encoding="utf-8"), str(file)) for file in given]
     except OSError as error:
-        raise BadManifest(f"--terms: {error.filename}: {error.strerror}; give a catalogue like files/terms.yaml of the chart, or leave it out") from error
+        raise BadManifest(
+            f"--terms: {error.filename}: {error.strerror}; give a catalogue like files/terms.yaml of the chart, or leave it out"
+        ) from error
     except BadCatalogue as error:
         raise BadManifest(str(error)) from error
     catalogue = found[0]
