@@ -86,6 +86,8 @@ async def run(given: argparse.Namespace) -> None:
         if given.ledger:
             ledger = await Ledger.open(given.ledger, utc_now())
             law, bodies = law_of(given), _bodies(given.answers)
+            # what a library says in a traceback may quote what it sent
+            logs.configure(given.log_level, law.credentials.hidden)
             asking = Asking.of(
                 identities, server, law, ledger, operator, time.monotonic, metrics, timeout=given.teacher_timeout, bodies=bodies
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,19 +11,21 @@ from time import perf_counter
 from typing import TypeVar
 
 from distillery.api import reasons
-from distillery.prices import BadUsage, cost, worst_case
+from distillery.prices import cost, worst_case
 
+from . import foreign
 from .answers import Answers
 from .errors import Refused, refusal
 from .flights import Relay, Served
-from .ledger import Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, Why, ends, hold_id
+from .ledger import LARGEST, Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, ends, hold_id
 from .metrics import GatewayMetrics
 from .money import shortage
 from .question import Question
 from .shortages import Shortages
 from .standing import Standing, Standings
 from .teachers.breaker import NamespaceBreaker
-from .teachers.outcome import Billed, Doubtful, NotBilled, Outcome
+from .teachers.letter import Letter
+from .teachers.outcome import Billed, NotBilled, Outcome, fault
 from .teachers.teacher import Teacher, Teachers
 from .watch import Pace, Watch
 
@@ -68,9 +71,11 @@ class Buyer:
             standing = await self._still(standing)
             secret = standing.credential.key() if standing.credential is not None else None
             breaker = teacher.breakers.of(standing.job.namespace, secret)
+            # all that can fail without a teacher fails before money is held
+            letter = Letter(question, relay is not None)
             breaker.enter()
             hold = await self._held(standing, question, key, breaker)
-            outcome = await self._asked(teacher, question, breaker, hold, relay)
+            outcome = await self._asked(teacher, letter, breaker, hold, relay)
             return await self._booked(outcome, standing, key, hold, teacher)
         finally:
             teacher.limits.leave(standing.payer, weight)
@@ -114,24 +119,22 @@ class Buyer:
         self.metrics.hold_seconds.observe(perf_counter() - started)
         return hold
 
-    async def _asked(self, teacher: Teacher, question: Question, breaker: NamespaceBreaker, hold: Hold, relay: Relay | None) -> Outcome:
+    async def _asked(self, teacher: Teacher, letter: Letter, breaker: NamespaceBreaker, hold: Hold, relay: Relay | None) -> Outcome:
         started = perf_counter()
         try:
-            return await teacher.ask(question, hold.teacher, breaker, hold.id, relay)
-        except Exception:
+            return await teacher.ask(letter, hold.teacher, breaker, hold.id, relay)
+        except Exception as error:  # noqa: BLE001
             # a fault of ours: the request may be on its way (where the process ends, the next one finds the hold and says the same)
             breaker.leave()
-            await self._book(self.ledger.doubt(hold.id, self.now(), Why.GATEWAY_FAULT))
-            raise
+            told = foreign.secret(breaker.key).hidden(traceback.format_exc())
+            log.error("a fault while a teacher was asked", extra={"hold": hold.id, "error": told})
+            return fault(hold.teacher, type(error).__name__, letter.sent)
         finally:
             self.metrics.teacher_seconds.observe(perf_counter() - started)
 
     async def _booked(self, outcome: Outcome, standing: Standing, key: str, hold: Hold, teacher: Teacher) -> Served:
         if isinstance(outcome, Billed):
-            try:
-                return await self._settled(outcome, standing, key, hold, teacher)
-            except BadUsage as unreadable:
-                outcome = Doubtful(f"the teacher's answer has an unreadable usage: {unreadable}", Why.UNREADABLE_USAGE)
+            return await self._settled(outcome, standing, key, hold, teacher)
         if isinstance(outcome, NotBilled):
             self.metrics.requests.labels("released").inc()
             told = self.ledger.release(hold.id, self.now(), outcome.kind, status=outcome.status, request_id=outcome.request_id)
@@ -144,7 +147,7 @@ class Buyer:
         raise outcome.error()
 
     async def _settled(self, outcome: Billed, standing: Standing, key: str, hold: Hold, teacher: Teacher) -> Served:
-        billed = cost(standing.prices, outcome.usage, outcome.service_tier)
+        billed = min(LARGEST, cost(standing.prices, outcome.usage, outcome.service_tier))
         answer = None if outcome.body is None else Answer(key, outcome.body, outcome.finish)
         self.metrics.requests.labels("settled").inc()
         booking = self.ledger.settle(
@@ -154,7 +157,8 @@ class Buyer:
         if settled is not None:
             self._learn(settled, standing, teacher, hold)
         if outcome.body is None:
-            text = f'teacher "{standing.teacher.name}" billed an answer that has not the choices that were asked for'
+            self.metrics.requests.labels("unanswered").inc()
+            text = f'teacher "{standing.teacher.name}" billed an answer that cannot be used: {outcome.lacking}'
             raise Refused(502, reasons.TEACHER_FAILED, text)
         return Served(outcome.body, billed, standing.terms, "miss")
 

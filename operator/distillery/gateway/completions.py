@@ -19,6 +19,7 @@ from .metrics import GatewayMetrics
 from .question import Question, Route, read_question
 from .reports import JobId
 from .standing import Standing, Standings
+from .teachers.choices import choices_in
 from .teachers.stream import event, replay
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Completions:
                     raise
                 continue
             await self._count(standing, served, mine)
-            return web.Response(body=served.body, content_type="application/json", headers=_headers(standing, served, key, mine))
+            return web.Response(body=served.body, content_type="application/json", headers=_headers(standing, served, question, key, mine))
 
     async def _stream(
         self, request: web.Request, standing: Standing, question: Question, key: str, flight: Flight, mine: bool
@@ -102,7 +103,7 @@ class Completions:
         if response.prepared:
             await _send(request, response, _DONE)
         else:
-            response.headers.update(_headers(standing, served, key, mine))
+            response.headers.update(_headers(standing, served, question, key, mine))
             for part in replay(json.loads(served.body), question.route == "chat/completions", question.usage_chunk):
                 await _send(request, response, part)
         await response.write_eof()
@@ -138,7 +139,7 @@ class Completions:
         return await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
 
 
-def _headers(standing: Standing, served: Served, key: str, mine: bool) -> dict[str, str]:
+def _headers(standing: Standing, served: Served, question: Question, key: str, mine: bool) -> dict[str, str]:
     terms = standing.terms
     if served.terms != terms:
         # bought when the teacher came under other terms: both count
@@ -148,6 +149,7 @@ def _headers(standing: Standing, served: Served, key: str, mine: bool) -> dict[s
         "X-Distillery-Cache": served.cache if mine or served.cache == "hit" else "joined",
         "X-Distillery-Cost": "0" if free else str(served.cost),
         "X-Distillery-Answer": key,
+        "X-Distillery-Choices": f"{choices_in(served.body, question.n)}/{question.n}",
         "X-Distillery-Terms": terms,
     }
 

@@ -15,10 +15,13 @@ from distillery.api.budget import BaseURL, BudgetTeacher
 from distillery.api.rules import Rule
 
 from .errors import refusal
+from .foreign import secret
 
 EVERY: Final = "*"
 #: A key that was renewed is used after so many seconds; the kubelet needs longer to bring it.
 _REREAD: Final = 5.0
+#: Characters of a key: servers take heads of 8 KiB or more, and cut the connection at longer ones, which would be in doubt.
+_LONGEST: Final = 4096
 
 
 class BadCredentials(ValueError):
@@ -41,26 +44,42 @@ class Credential:
 
     def __init__(self, entry: CredentialEntry, folder: Path, clock: Callable[[], float]) -> None:
         self.entry, self._folder, self._clock = entry, folder, clock
-        self._read_at, self._key = float("-inf"), ""
+        self._read_at, self._key, self._fault = float("-inf"), "", ""
 
     def key(self) -> str:
         """The key. Refused where there is none."""
         now = self._clock()
         if now - self._read_at >= _REREAD:
-            self._key, self._read_at = self._read(), now
-        if not self._key:
+            self._key, self._fault = self._read()
+            self._read_at = now
+        if self._fault:
             where = f"file {self.entry.key_file}" if self.entry.key_file else f"environment variable {self.entry.env}"
-            text = f'credential "{self.entry.name}": {where} of the gateway is missing or empty; create the Secret that the chart names'
-            raise refusal(reasons.CREDENTIAL_MISSING, text)
+            raise refusal(reasons.CREDENTIAL_MISSING, f'credential "{self.entry.name}": {where} of the gateway {self._fault}')
         return self._key
 
-    def _read(self) -> str:
-        if self.entry.env is not None:
-            return os.environ.get(self.entry.env, "").strip()
+    @property
+    def last(self) -> str | None:
+        """The key as it was read last, if it was."""
+        return self._key or None
+
+    def _read(self) -> tuple[str, str]:
+        """The key, and what is wrong with it: no header can be sent what is no visible ASCII, or has a line break in it."""
         try:
-            return (self._folder / str(self.entry.key_file)).read_text().strip()
+            key = self._content().strip()
         except FileNotFoundError:
-            return ""
+            key = b""
+        except OSError as error:
+            return "", f"cannot be read ({type(error).__name__}); correct the Secret that the chart names"
+        if not key:
+            return "", "is missing or empty; create the Secret that the chart names"
+        if len(key) > _LONGEST or not all(0x21 <= byte <= 0x7E for byte in key):
+            return "", f"is no key: write up to {_LONGEST} visible ASCII characters, in one line and without blanks, into the Secret"
+        return key.decode(), ""
+
+    def _content(self) -> bytes:
+        if self.entry.env is not None:
+            return os.environb.get(self.entry.env.encode(), b"")
+        return (self._folder / str(self.entry.key_file)).read_bytes()
 
 
 class Credentials:
@@ -75,6 +94,12 @@ class Credentials:
     ) -> None:
         self._by_name = {entry.name: Credential(entry, folder, clock) for entry in entries}
         self._open = frozenset(open_base_urls)
+
+    def hidden(self, text: str) -> str:
+        """`text`, of any length, without any of the keys: for the log."""
+        for credential in self._by_name.values():
+            text = secret(credential.last).hidden(text)
+        return text
 
     def of(self, teacher: BudgetTeacher, namespace: str) -> Credential | None:
         """What to send to this teacher for a budget of this namespace: a key that is there, or none. Refused."""

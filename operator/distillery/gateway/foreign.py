@@ -73,6 +73,8 @@ class Secret:
         telling = _forms((rest if len(rest) >= _LEAST_SECRET else key).encode(), _telling)
         plain = key.isalpha() and (key.islower() or key.isupper()) and len(key) < _LEAST_SECRET
         self._in_answers = Pieces([*telling, *([] if plain or not key else [key.encode()])])
+        self.longest: Final = max(len(key), 3 * _PIECE)
+        """Bytes of the longest stretch that says it."""
 
     def repeated_in(self, answer: bytes) -> bool:
         """Whether an answer holds it, so that it must not be kept."""

@@ -40,6 +40,11 @@ class Question:
         """Upper bound of input and output together; servers differ in whether they bill the prompt once or for each answer."""
         return self.n * (self.input_tokens + self.output_tokens)
 
+    def encoded(self, streamed: bool) -> bytes:
+        """The body as it is sent."""
+        body = {**self.body, "stream": True, "stream_options": {"include_usage": True}} if streamed else self.body
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
     def key(self, base_url: str, credential: str | None, scope: str) -> str:
         """sha256 of all that decides the answer; `scope` is who may be given it again."""
         identity = [base_url, credential, scope, self.route, self.sample, self.body]

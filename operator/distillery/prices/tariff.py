@@ -131,6 +131,8 @@ def tokens(usage: Mapping[str, Any]) -> tuple[int, int]:
     reasoning = _most(usage, _REASONING)
     if reasoning > completion:
         completion += reasoning
+    # all that `cost` reads, so that it has nothing left to refuse
+    _most(usage, _WRITTEN), _most(usage, _READ)
     beside = _most(usage, _WRITTEN[-1:]) + _most(usage, _READ[-1:])
     if beside > prompt:
         prompt += beside

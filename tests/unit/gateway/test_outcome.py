@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from distillery.gateway.teachers.outcome import NotBilled, of_status, retry_after
+from distillery.gateway.foreign import secret
+from distillery.gateway.teachers.outcome import NotBilled, Source, of_status, retry_after
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SOURCE = Source("gpt-x", secret("sk-live-4fQ9xTz81LmNw0RbVh7Yc2Kd"), {}, NOW)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_how_long_a_provider_asks_to_wait(headers: dict[str, str], seconds: floa
 
 
 def test_what_a_provider_says_about_its_key_is_not_shown() -> None:
-    found = of_status(401, {}, b'{"error": {"message": "Incorrect API key provided: sk-abc"}}', "gpt-x", NOW)
+    found = of_status(401, b'{"error": {"message": "Incorrect API key provided: sk-abc"}}', SOURCE)
     assert isinstance(found, NotBilled)
     assert "sk-abc" not in found.error.message
     assert found.broken
@@ -39,6 +41,6 @@ def test_what_a_provider_says_about_its_key_is_not_shown() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"error": "text"}', b'{"error": {"message": 7}}', b"\xff\xfe", b"<html>"])
 def test_an_error_of_any_shape_is_an_error(body: bytes) -> None:
-    found = of_status(400, {}, body, "gpt-x", NOW)
+    found = of_status(400, body, SOURCE)
     assert isinstance(found, NotBilled)
     assert found.error.reason == "TeacherFailed"

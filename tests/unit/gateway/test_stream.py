@@ -40,18 +40,17 @@ def test_the_chunks_make_the_whole_answer() -> None:
     *most, usage = pieces(BODY, ANSWER)
     for piece in most:
         assembly.add(piece)
-    assert not assembly.whole(2)
+    assert not assembly.billed
     assembly.add(usage)
-    assert assembly.whole(2)
-    assert not assembly.whole(3)
-    assert assembly.answer() == ANSWER
+    assert assembly.billed
+    assert assembly.answer(done=False) == ANSWER
 
 
 def test_reasoning_and_refusals_are_kept() -> None:
     assembly = Assembly(chat=True)
     for delta in ({"reasoning_content": "so "}, {"reasoning_content": "it is"}, {"content": "42"}, {"refusal": "no"}):
         assembly.add({"choices": [{"index": 0, "delta": delta}]})
-    message = assembly.answer()["choices"][0]["message"]
+    message = assembly.answer(done=True)["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "42", "reasoning_content": "so it is", "refusal": "no"}
 
 
@@ -61,7 +60,7 @@ def test_log_probabilities_of_plain_completions_are_joined() -> None:
         assembly.add(
             {"choices": [{"index": 0, "text": token, "logprobs": {"tokens": [token], "token_logprobs": [-1.0], "top_logprobs": None}}]}
         )
-    choice = assembly.answer()["choices"][0]
+    choice = assembly.answer(done=True)["choices"][0]
     assert choice["text"] == "ab"
     assert choice["logprobs"] == {"tokens": ["a", "b"], "token_logprobs": [-1.0, -1.0], "top_logprobs": None}
 
@@ -75,5 +74,4 @@ def test_a_kept_answer_is_replayed_so_that_it_makes_itself_again() -> None:
         for data in found[:-1]:
             assembly.add(json.loads(data))
         assert found[-1] == b"[DONE]"
-        assert assembly.whole(2)
-        assert assembly.answer() == answer
+        assert assembly.answer(done=False) == answer

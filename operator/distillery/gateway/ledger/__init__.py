@@ -1,6 +1,7 @@
 """The exact ledger of teacher budgets: double entry, one writer, nothing granted that does not fit."""
 
 from .contract import (
+    LARGEST,
     Account,
     Answer,
     Fenced,
@@ -25,6 +26,7 @@ from .why import Why
 from .windows import accounts_of, ends, hold_id
 
 __all__ = [
-    "Account", "Answer", "Fenced", "Granted", "Head", "Hold", "HoldResolved", "JobRef", "JobUsage", "Ledger", "LedgerError", "Need",
-    "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "Why", "WindowUse", "accounts_of", "ends", "hold_id",
+    "LARGEST", "Account", "Answer", "Fenced", "Granted", "Head", "Hold", "HoldResolved", "JobRef", "JobUsage", "Ledger", "LedgerError",
+    "Need", "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "Why", "WindowUse", "accounts_of", "ends",
+    "hold_id",
 ]  # fmt: skip

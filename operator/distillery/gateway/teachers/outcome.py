@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from distillery.api import reasons
 from distillery.gateway.errors import IN_DOUBT, RATE_LIMIT_EXCEEDED, TEACHER_UNAVAILABLE, Refused, refusal
+from distillery.gateway.foreign import Secret
 from distillery.gateway.ledger import Why
-from distillery.prices import BadUsage
-from distillery.prices.tariff import tokens
 from distillery.timestamps import moment
+
+from .choices import Finish
 
 #: A teacher that has no place says so with these before it does any work.
 _BUSY: Final = (503, 529)
@@ -31,14 +32,16 @@ _LONGEST_WAIT: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """A whole answer with its usage. `body` is what the client gets and the cache keeps; it is absent where there are no choices in it."""
+    """A whole answer with its usage. `body` is what the client gets and the cache keeps; it is absent where nothing in it can be used."""
 
     usage: Mapping[str, Any]
     service_tier: str | None
     tokens_in: int
     tokens_out: int
     body: bytes | None
-    finish: Literal["stop", "truncated", "refused"]
+    finish: Finish
+    lacking: str = ""
+    """Why there is no body, or fewer choices in it than were asked for."""
     request_id: str | None = None
     """The provider's name for the request."""
 
@@ -79,46 +82,31 @@ class Doubtful:
 Outcome = Billed | NotBilled | Doubtful
 
 
-def of_answer(body: bytes, n: int) -> Billed | Doubtful:
-    """The outcome of a 2xx whose body was read to its end."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return Doubtful("the teacher's answer is no JSON", Why.UNREADABLE)
-    return of_object(answer, body, n)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who answered, when and with which headers; `secret` is what nothing of it may repeat."""
+
+    teacher: str
+    secret: Secret
+    headers: Mapping[str, str]
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        """As a sentence has it."""
+        return f'teacher "{self.teacher}"'
 
 
-def of_object(answer: Any, body: bytes, n: int) -> Billed | Doubtful:
-    """As `of_answer`, from the parsed body."""
-    usage = answer.get("usage") if isinstance(answer, dict) else None
-    if not isinstance(usage, dict):
-        return Doubtful("the teacher's answer has no usage", Why.NO_USAGE)
-    try:
-        tokens_in, tokens_out = tokens(usage)
-    except BadUsage as error:
-        return Doubtful(f"the teacher's answer has an unreadable usage: {error}", Why.UNREADABLE_USAGE)
-    choices, tier = answer.get("choices"), answer.get("service_tier")
-    whole = isinstance(choices, list) and len(choices) == n and all(isinstance(choice, dict) for choice in choices)
-    return Billed(
-        usage=usage,
-        service_tier=tier if isinstance(tier, str) else None,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        body=body if whole else None,
-        finish=_finish(choices) if whole else "stop",
-    )
-
-
-def of_status(status: int, headers: Mapping[str, str], body: bytes, teacher: str, now: datetime) -> NotBilled | Doubtful:
+def of_status(status: int, body: bytes, source: Source) -> NotBilled | Doubtful:
     """The outcome of a status that is no 2xx."""
-    said = f'teacher "{teacher}" answered {status}'
-    code, text = _error(body)
+    said = f"{source.name} answered {status}"
+    code, text = _error(body, source)
     if status == 429 and code != "insufficient_quota":
-        wait = retry_after(headers, now)
+        wait = retry_after(source.headers, source.now)
         limited = refusal(RATE_LIMIT_EXCEEDED, f"{said}: too many requests", retry_after=wait or 1.0)
         return NotBilled(said, Why.BUSY, limited, status, busy=True, wait=wait)
     if status in _BUSY:
-        wait = retry_after(headers, now)
+        wait = retry_after(source.headers, source.now)
         error = refusal(TEACHER_UNAVAILABLE, f"{said}: it is overloaded or down", retry_after=wait or 2.0)
         return NotBilled(said, Why.BUSY, error, status, busy=True, wait=wait)
     if status == 429 or status in _BROKEN or 300 <= status < 400:
@@ -130,10 +118,30 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, teacher: str
     return Doubtful(said, Why.FAILED, status)
 
 
-def unreachable(teacher: str, why: str) -> NotBilled:
+def unreachable(source: Source, why: object) -> NotBilled:
     """No connection: name, network or TLS."""
-    said = f'teacher "{teacher}" cannot be reached: {why}'
+    said = f"{source.name} cannot be reached: {source.secret.shown(why)}"
     return NotBilled(said, Why.UNREACHABLE, refusal(TEACHER_UNAVAILABLE, said, retry_after=2.0))
+
+
+def not_sent(source: Source, why: object) -> NotBilled:
+    """It failed before the first byte."""
+    said = f"the request to {source.name} was not sent: {source.secret.shown(why)}"
+    return NotBilled(said, Why.NOT_SENT, refusal(TEACHER_UNAVAILABLE, said, retry_after=2.0))
+
+
+def fault(teacher: str, kind: str, sent: bool) -> NotBilled | Doubtful:
+    """A fault of the gateway itself, in the middle of a request."""
+    text = f"a fault of the gateway ({kind}), which its log tells"
+    if sent:
+        return Doubtful(f'the answer of teacher "{teacher}" was lost by {text}', Why.GATEWAY_FAULT)
+    said = f'teacher "{teacher}" was not asked for {text}'
+    return NotBilled(said, Why.NOT_SENT, refusal(reasons.GATEWAY_UNAVAILABLE, said, retry_after=60.0))
+
+
+def lost(source: Source, why: object, kind: Why = Why.CONNECTION_LOST) -> Doubtful:
+    """Sent, and no whole answer came back."""
+    return Doubtful(f"{source.name} {source.secret.shown(why)}", kind)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -159,25 +167,13 @@ def _until(date: str, now: datetime) -> float:
         return math.nan
 
 
-def _finish(choices: Sequence[Mapping[str, Any]]) -> Literal["stop", "truncated", "refused"]:
-    """The worst of them: such answers are kept, and marked as no training data."""
-    if any(_is_refusal(choice) for choice in choices):
-        return "refused"
-    return "truncated" if any(choice.get("finish_reason") == "length" for choice in choices) else "stop"
-
-
-def _is_refusal(choice: Mapping[str, Any]) -> bool:
-    message = choice.get("message")
-    return choice.get("finish_reason") == "content_filter" or (isinstance(message, dict) and bool(message.get("refusal")))
-
-
-def _error(body: bytes) -> tuple[object, str]:
-    """Code and message of an error object, the message bounded: it is the provider's text, shown to a tenant."""
+def _error(body: bytes, source: Source) -> tuple[object, str]:
+    """Code and message of an error object: the provider's words, as a tenant may see them."""
     try:
         found = json.loads(body)["error"]
-        return found.get("code"), str(found.get("message") or "")[:300]
+        return found.get("code"), source.secret.shown(found.get("message") or "")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return None, body[:200].decode("utf-8", "replace").strip()
+        return None, source.secret.shown(body[:2000].decode(errors="replace"))
 
 
 def _remedy(status: int) -> str:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from .reading import size
+
 DONE: Final = b"[DONE]"
 _TOP: Final = ("id", "created", "model", "system_fingerprint", "service_tier")
 #: Texts that come in pieces; reasoning is shown under either name by servers of open weights.
@@ -43,45 +45,58 @@ class Assembly:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
+        self.error: Any = None
+        """What the teacher says went wrong."""
 
-    def add(self, chunk: Mapping[str, Any]) -> None:
-        """One chunk."""
+    def add(self, chunk: Mapping[str, Any]) -> list[str]:
+        """One chunk; gives the texts that it made longer. Raises ValueError where it cannot be read."""
         for name in _TOP:
             if chunk.get(name) is not None:
                 self._top.setdefault(name, chunk[name])
-        if isinstance(chunk.get("usage"), dict):
-            self._usage = chunk["usage"]
-        for part in chunk.get("choices") or ():
-            self._add_choice(part)
+        self.error = self.error or chunk.get("error")
+        parts = chunk.get("choices") or []
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise ValueError("choices is no list of objects")
+        groq = chunk.get("x_groq")
+        for place in (chunk, *parts, groq if isinstance(groq, dict) else {}):
+            # some say it in each chunk, some with the last choice; of several the largest counts
+            if isinstance(usage := place.get("usage"), dict) and (self._usage is None or size(usage) > size(self._usage)):
+                self._usage = usage
+        return [text for part in parts for text in self._add_choice(part)]
 
-    def whole(self, n: int) -> bool:
-        """Whether nothing is missing: usage, and the end of each of the n answers."""
-        ended = [choice for choice in self._choices.values() if choice["finish_reason"] is not None]
-        return self._usage is not None and len(ended) == len(self._choices) == n
+    @property
+    def billed(self) -> bool:
+        """Whether the usage came."""
+        return self._usage is not None
 
-    def answer(self) -> dict[str, Any]:
-        """The answer as a request without streaming would have got it."""
+    def answer(self, done: bool) -> dict[str, Any]:
+        """The answer as a request without streaming would have got it: choices whose end came, or all where the stream came to its end."""
         kind = "chat.completion" if self._chat else "text_completion"
         choices = [self._choices[index] for index in sorted(self._choices)]
-        return {**self._top, "object": kind, "choices": choices, "usage": self._usage}
+        ended = [choice for choice in choices if done or choice["finish_reason"] is not None]
+        return {**self._top, "object": kind, "choices": ended, "usage": self._usage, **({"error": self.error} if self.error else {})}
 
-    def _add_choice(self, part: Mapping[str, Any]) -> None:
+    def _add_choice(self, part: Mapping[str, Any]) -> list[str]:
         index = part.get("index") or 0
+        if type(index) is not int:
+            raise ValueError("index is no number")
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = {"index": index, "finish_reason": None, "logprobs": None}
             choice |= {"message": {"role": "assistant", "content": ""}} if self._chat else {"text": ""}
         if part.get("finish_reason") is not None:
             choice["finish_reason"] = part["finish_reason"]
-        if self._chat:
-            message, delta = choice["message"], part.get("delta") or {}
-            for name in _PIECES:
-                if isinstance(delta.get(name), str):
-                    message[name] = message.get(name, "") + delta[name]
-        else:
-            choice["text"] += part.get("text") or ""
         if isinstance(part.get("logprobs"), dict):
             choice["logprobs"] = _joined(choice["logprobs"] or {}, part["logprobs"])
+        into: dict[str, Any] = choice["message"] if self._chat else choice
+        more: Any = part.get("delta") if self._chat else part
+        longer = []
+        for name in _PIECES if self._chat else ("text",):
+            piece = more.get(name) if isinstance(more, Mapping) else None
+            if isinstance(piece, str) and piece:
+                into[name] = into.get(name, "") + piece
+                longer.append(into[name])
+        return longer
 
 
 def _joined(known: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,4 +129,4 @@ def replay(answer: Mapping[str, Any], chat: bool, usage_chunk: bool) -> Iterator
 
 def event(content: Mapping[str, Any]) -> bytes:
     """One event."""
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -14,17 +13,16 @@ from yarl import URL
 
 from distillery.api.budget import BudgetTeacher
 from distillery.gateway.flights import Relay
+from distillery.gateway.foreign import secret
 from distillery.gateway.ledger import Why
-from distillery.gateway.question import ROUTES, Question
+from distillery.gateway.question import ROUTES
 
 from .breaker import Breakers, NamespaceBreaker, Probed
+from .letter import Letter
 from .limits import Limits
-from .outcome import Billed, Doubtful, Outcome, of_answer, of_object, of_status, unreachable
-from .stream import DONE, Assembly, Events
+from .outcome import Billed, Doubtful, Outcome, Source, lost, not_sent, unreachable
+from .receiving import received
 
-#: No answer is longer: 64 choices with 20 log-probabilities a token stay below.
-_MOST_BYTES: Final = 64 * 1024 * 1024
-_MOST_ERROR_BYTES: Final = 64 * 1024
 #: How providers call a request in their answers, so that a person finds it on the usage page: most; Anthropic; Azure; Bedrock.
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _PROBE_SECONDS: Final = 10.0
@@ -49,46 +47,36 @@ class Teacher:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, question: Question, name: str, breaker: NamespaceBreaker, hold: str, relay: Relay | None) -> Outcome:
+    async def ask(self, letter: Letter, name: str, breaker: NamespaceBreaker, hold: str, relay: Relay | None) -> Outcome:
         """Send it once, with the key of `breaker`, which learns from the outcome.
 
         With a relay the answer is streamed into it, all but the end, which waits until the answer is kept.
         """
         headers = {**_authorized(breaker.key), "X-Client-Request-Id": hold}
-        body = question.body if relay is None else {**question.body, "stream": True, "stream_options": {"include_usage": True}}
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        source = Source(name, secret(breaker.key), {}, self._now())
         try:
-            outcome = await self._send(question, name, data, headers, relay)
+            outcome = await self._send(letter, headers, source, relay)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            outcome = unreachable(name, str(error))
+            outcome = unreachable(source, error)
         except (aiohttp.ClientError, OSError) as error:
-            outcome = self._lost(name, error)
+            outcome = self._lost(source, error) if letter.sent else not_sent(source, str(error) or type(error).__name__)
         self._learn(outcome, breaker)
         return outcome
 
-    async def _send(self, question: Question, name: str, data: bytes, headers: dict[str, str], relay: Relay | None) -> Outcome:
-        async with self._connections().post(self._urls[question.route], data=data, headers=headers, allow_redirects=False) as response:
+    async def _send(self, letter: Letter, headers: dict[str, str], source: Source, relay: Relay | None) -> Outcome:
+        question = letter.question
+        async with self._connections().post(self._urls[question.route], data=letter, headers=headers, allow_redirects=False) as response:
+            source = replace(source, headers=response.headers, now=self._now())
             try:
-                outcome = await self._received(response, question, name, relay)
+                outcome = await received(response, question.n, question.route == "chat/completions", source, relay)
             except (aiohttp.ClientError, OSError) as error:
-                outcome = self._lost(name, error)
-            return replace(outcome, request_id=_request_id(response))
+                outcome = self._lost(source, error)
+            return replace(outcome, request_id=_request_id(source))
 
-    async def _received(self, response: aiohttp.ClientResponse, question: Question, name: str, relay: Relay | None) -> Outcome:
-        if not 200 <= response.status < 300:
-            return of_status(response.status, response.headers, await _error_body(response), name, self._now())
-        if relay is not None and response.content_type == "text/event-stream":
-            return await _follow(response, question, name, relay)
-        whole = await _read(response, _MOST_BYTES)
-        if whole is None:
-            return Doubtful(f'teacher "{name}" answered with more than {_MOST_BYTES} bytes', Why.TOO_LONG)
-        return of_answer(whole, question.n)
-
-    def _lost(self, name: str, error: aiohttp.ClientError | OSError) -> Doubtful:
-        """Sent, and no whole answer came back."""
+    def _lost(self, source: Source, error: aiohttp.ClientError | OSError) -> Doubtful:
         if isinstance(error, TimeoutError):
-            return Doubtful(f'teacher "{name}" did not answer in {self._timeout:g} s', Why.TIMEOUT)
-        return Doubtful(f'teacher "{name}" broke off: {str(error) or type(error).__name__}', Why.CONNECTION_LOST)
+            return lost(source, f"did not answer in {self._timeout:g} s", Why.TIMEOUT)
+        return lost(source, f"broke off: {str(error) or type(error).__name__}")
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -161,64 +149,11 @@ class Teachers:
         await asyncio.gather(*(teacher.close() for teacher in self._known.values()))
 
 
-def _request_id(response: aiohttp.ClientResponse) -> str | None:
-    return next((response.headers[name] for name in _REQUEST_IDS if name in response.headers), None)
+def _request_id(source: Source) -> str | None:
+    """The provider's name for the request, where it is one: not the key in its place."""
+    found = next((source.headers[name] for name in _REQUEST_IDS if name in source.headers), None)
+    return found if found is not None and source.secret.hidden(found) == found else None
 
 
 def _authorized(key: str | None) -> dict[str, str]:
     return dict(_HEADERS) if key is None else {**_HEADERS, "Authorization": f"Bearer {key}"}
-
-
-async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
-    """The body, or None where it is longer than `most`."""
-    parts, length = [], 0
-    async for part in response.content.iter_any():
-        length += len(part)
-        if length > most:
-            return None
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _error_body(response: aiohttp.ClientResponse) -> bytes:
-    """What stands beside an error status, which alone decides: where it cannot be read, nothing."""
-    try:
-        return await _read(response, _MOST_ERROR_BYTES) or b""
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return str(error).encode()
-
-
-async def _follow(response: aiohttp.ClientResponse, question: Question, name: str, relay: Relay) -> Outcome:
-    """Pass the events on and put the answer together. A stream that breaks off after its usage has told all that counts."""
-    assembly, events, length = Assembly(question.route == "chat/completions"), Events(), 0
-    cut: str | None = None
-    try:
-        async for part in response.content.iter_any():
-            length += len(part)
-            if length > _MOST_BYTES:
-                cut = f"sent more than {_MOST_BYTES} bytes"
-                break
-            for data in events.feed(part):
-                _pass_on(data, assembly, relay)
-        for data in events.end():
-            _pass_on(data, assembly, relay)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        cut = str(error) or type(error).__name__
-    except (ValueError, RecursionError, TypeError, AttributeError) as error:
-        cut = f"sent an unreadable event: {error}"
-    try:
-        whole = assembly.answer() if assembly.whole(question.n) else None
-    except TypeError as error:
-        whole, cut = None, f"numbered its answers in an unreadable way: {error}"
-    if whole is None:
-        return Doubtful(f'the stream of teacher "{name}" broke off{f": {cut}" if cut else ""}', Why.STREAM_CUT)
-    return of_object(whole, json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode(), question.n)
-
-
-def _pass_on(data: bytes, assembly: Assembly, relay: Relay) -> None:
-    if data == DONE:
-        return
-    chunk = json.loads(data)
-    assembly.add(chunk)
-    only_usage = not chunk.get("choices") and chunk.get("usage") is not None
-    relay.put(b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n", only_usage)
