@@ -219,7 +219,7 @@ def _check(ledger: str, teachers: dict[str, LyingTeacher]) -> dict[str, Any]:
         billed = sum(request.billed for request in teacher.seen)
         assert billed <= booked, f"{name}: the teacher bills {billed}, the ledger knows of {booked}"
         bought = Counter(holds[hold].request_key for hold in seen if holds[hold].state == "settled")
-        assert not bought or max(bought.values()) <= (1 if ledger.startswith("sqlite") else 2), "no answer is bought twice"
+        assert not bought or max(bought.values()) == 1, "no answer is bought twice"
     return {"holds": Counter(row.state for row in holds.values()), "accounts": accounts}
 
 

@@ -17,6 +17,7 @@ from .answers import Answers
 from .budgets import Budgets
 from .buyer import Buyer
 from .completions import Completions
+from .elsewhere import until_next
 from .flights import Flights
 from .identity import Identities
 from .ledger import Ledger, LedgerError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from .bodies import Bodies
 
 log = logging.getLogger(__name__)
-#: The ledger's own upkeep, in seconds.
-SWEEP_SECONDS = 15.0
 
 
 def utc_now() -> datetime:
@@ -69,6 +68,9 @@ class Asking:
         """Put together. `clock` is monotonic; `bodies` is the object store of answers, if there is one."""
         standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
         teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
+        if ledger.shared:
+            # until the others are known
+            teachers.share(0.0)
         shortages = Shortages(clock)
         answers = Answers(ledger, now, bodies)
         buyer = Buyer(ledger, answers, teachers, standings, watch, shortages, now, counted)
@@ -94,15 +96,25 @@ class Asking:
 
     async def _sweep(self) -> None:
         while True:
-            try:
-                swept = await self.ledger.sweep(self.now())
-                if swept.lapsed or swept.doubted:
-                    log.info("swept the ledger", extra={"lapsed": swept.lapsed, "doubted": swept.doubted})
-            except LedgerError as error:
-                log.warning("the ledger could not be swept: %s", error)
+            share = await self.sweep()
             if self.ledger.fenced:
                 raise RuntimeError("another gateway has opened this ledger; this one ends")
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(until_next(self.ledger, share))
+
+    async def sweep(self) -> float:
+        """One sign of life; gives the share of teachers' limits that this gateway has from now on."""
+        try:
+            swept = await self.ledger.sweep(self.now())
+        except LedgerError as error:
+            log.warning("the ledger could not be swept: %s", error)
+            # the others may think by now that there is none here
+            share = 0.0 if self.ledger.shared else 1.0
+        else:
+            share = swept.share
+            if swept.lapsed or swept.doubted:
+                log.info("swept the ledger", extra={"lapsed": swept.lapsed, "doubted": swept.doubted})
+        self.teachers.share(share)
+        return share
 
     async def drain(self, patience: float) -> None:
         """Begin no more requests, and let those under way end for `patience` seconds."""

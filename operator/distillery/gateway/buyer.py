@@ -15,9 +15,10 @@ from distillery.prices import cost, worst_case
 
 from . import foreign
 from .answers import Answers
+from .elsewhere import ended
 from .errors import Refused, refusal
 from .flights import Relay, Served
-from .ledger import LARGEST, Answer, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, ends, hold_id
+from .ledger import LARGEST, Answer, AskedElsewhere, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, ends, hold_id
 from .metrics import GatewayMetrics
 from .money import shortage
 from .question import Question
@@ -49,10 +50,16 @@ class Buyer:
     async def answer(self, standing: Standing, question: Question, key: str, relay: Relay | None) -> Served:
         """The kept answer of a question, or a bought one. Refused."""
         try:
-            kept = await self.answers.find(key)
-            if kept is not None:
-                return Served(kept.body, kept.cost, kept.terms, "hit")
-            return await self._buy(standing, question, key, relay)
+            while True:
+                kept = await self.answers.find(key)
+                if kept is not None:
+                    return Served(kept.body, kept.cost, kept.terms, "hit")
+                try:
+                    if (other := await self.ledger.asked_elsewhere(key)) is None:
+                        return await self._buy(standing, question, key, relay)
+                except AskedElsewhere as elsewhere:
+                    other = elsewhere.hold
+                await ended(self.ledger, other)
         except Refusal as error:
             self.shortages.note(error)
             text = f'TeacherBudget "{standing.budget}" is exhausted, {shortage(error)}'

@@ -4,6 +4,7 @@ from .contract import (
     LARGEST,
     Account,
     Answer,
+    AskedElsewhere,
     Fenced,
     Granted,
     Head,
@@ -26,7 +27,7 @@ from .why import Why
 from .windows import accounts_of, ends, hold_id
 
 __all__ = [
-    "LARGEST", "Account", "Answer", "Fenced", "Granted", "Head", "Hold", "HoldResolved", "JobRef", "JobUsage", "Ledger", "LedgerError",
-    "Need", "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "Why", "WindowUse", "accounts_of", "ends",
-    "hold_id",
+    "LARGEST", "Account", "Answer", "AskedElsewhere", "Fenced", "Granted", "Head", "Hold", "HoldResolved", "JobRef", "JobUsage", "Ledger",
+    "LedgerError", "Need", "ReadOnly", "Refusal", "Settled", "StoredAnswer", "Swept", "Unavailable", "Why", "WindowUse", "accounts_of",
+    "ends", "hold_id",
 ]  # fmt: skip

@@ -13,6 +13,19 @@ from .windows import day_of, not_before
 Key = tuple[str, str, str, str]
 
 
+#: What a gateway that ends knows of others.
+ENDED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A gateway's sign of life, and the newest gateway that it knows of."""
+
+    writer: int
+    at: str
+    known: int
+
+
 @dataclass(slots=True)
 class Book:
     """Rows that were loaded and rows that are new. Operations read and change it; the store writes what `changed` names."""
@@ -25,6 +38,8 @@ class Book:
     reservations: dict[int, ReservationRow] = field(default_factory=dict)
     holds: dict[str, HoldRow] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    elsewhere: dict[str, str | None] = field(default_factory=dict)
+    """Questions of other gateways: by key the hold that they are asked under, or None where they are answered."""
     strays: list[str] = field(default_factory=list)
     """Holds that gateways which are gone left dispatched."""
     idle: list[int] = field(default_factory=list)
@@ -41,8 +56,12 @@ class Book:
     moved: list[tuple[str, str]] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    seen: str | None = None
+    gateways: list[tuple[int, int, str]] = field(default_factory=list)
+    """Gateways that live, this one too: number, the newest gateway that it knew of at its last sign of life, and when that was."""
+    seen: Seen | None = None
     """Sign of life of this gateway to write."""
+    leaves: bool = False
+    """Whether it is the last."""
 
     def post(self, kind: str, at: datetime, accounts: tuple[int, ...], moves: list[Move], **facts: object) -> None:
         """Move money in every account and chain the entry that says so: neither happens without the other."""

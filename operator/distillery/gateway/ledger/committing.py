@@ -25,7 +25,7 @@ class Committer:
     """The writing end of a ledger. `writer` is the number under which this gateway holds; 0 for a person's decision beside it."""
 
     def __init__(self, engine: Engine, writer: int) -> None:
-        self._engine, self._writer = engine, writer
+        self._engine, self.writer = engine, writer
         self._exclusive = database.exclusive(engine)
         self.read_only: str | None = None
         """As the last transaction saw it."""
@@ -54,9 +54,9 @@ class Committer:
         for operation in operations:
             operation.wants(wanted)
         head = loading.head(cursor)
-        if self._exclusive and self._writer and head.epoch != self._writer:
-            raise Fenced(f"gateway {head.epoch} has opened this ledger after gateway {self._writer}: end this process")
-        book = loading.load(cursor, head, self._writer, wanted, exclusive=self._exclusive)
+        if self._exclusive and self.writer and head.epoch != self.writer:
+            raise Fenced(f"gateway {head.epoch} has opened this ledger after gateway {self.writer}: end this process")
+        book = loading.load(cursor, head, self.writer, wanted, exclusive=self._exclusive)
         outcomes: list[object] = []
         for operation in operations:
             try:

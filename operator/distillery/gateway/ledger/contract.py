@@ -42,6 +42,14 @@ class Unavailable(LedgerError):
     """The database did not answer. A hold asked for was not granted."""
 
 
+class AskedElsewhere(LedgerError):
+    """Another gateway asks this very question under the hold of this id, or has its answer by now. Nothing is held."""
+
+    def __init__(self, hold: str | None) -> None:
+        super().__init__("another gateway asks the same question" if hold else "another gateway has bought the answer")
+        self.hold = hold
+
+
 class HoldResolved(LedgerError):
     """The hold has its outcome already, or was never made."""
 
@@ -221,3 +229,5 @@ class Swept:
     """Reservations without a sign of life, given back."""
     doubted: int
     """Holds of gateways that are gone, now in doubt."""
+    share: float = 1.0
+    """What this gateway may use of the limits of teachers: all gateways that live have the same. 0 while another does not know of it."""

@@ -18,6 +18,7 @@ from .contract import (
     Granted,
     Head,
     Hold,
+    HoldState,
     JobRef,
     JobUsage,
     Need,
@@ -29,7 +30,7 @@ from .contract import (
 )
 from .resolving import Doubt, Release, Settle
 from .spending import GiveBack, Place, Reserve
-from .upkeep import Forget, MarkHit, Moved, Sweep
+from .upkeep import Forget, Leave, MarkHit, Moved, Sweep
 from .why import Why, outside
 from .writer import Writer
 
@@ -60,6 +61,8 @@ class Ledger:
 
     async def close(self) -> None:
         """Commit what is queued and close. Holds without an outcome are in doubt when the ledger is opened next."""
+        if self.shared:
+            self._writer.follow(Leave())
         await asyncio.to_thread(self._writer.close)
         self._readers.shutdown()
         if self._lookup is not None:
@@ -71,6 +74,11 @@ class Ledger:
     def read_only(self) -> str | None:
         """Why nothing is granted, as of the last look (each booking and sweep looks); None if it is."""
         return self._committer.read_only
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may work on it at the same time (Postgres)."""
+        return not database.exclusive(self._engines[1])
 
     @property
     def fenced(self) -> bool:
@@ -126,7 +134,7 @@ class Ledger:
         await self._writer.submit(Doubt(hold_id, at, why, outside(status, request_id)))
 
     async def sweep(self, at: datetime) -> Swept:
-        """Every 15 s: sign of life of this gateway; idle reservations lapse; holds of dead replicas go in doubt (Postgres)."""
+        """Every few seconds: sign of life of this gateway; idle reservations lapse; holds of dead replicas go in doubt (Postgres)."""
         swept: Swept = await self._writer.submit(Sweep(at))
         return swept
 
@@ -135,6 +143,14 @@ class Ledger:
         if self._lookup is not None:
             return self._lookup.answer(key)
         return await self._read(reading.answer, key)
+
+    async def asked_elsewhere(self, key: str) -> str | None:
+        """The hold under which another gateway asks this question now; None if none does. `hold` looks again, and decides."""
+        return await self._read(reading.asked_elsewhere, key, self._committer.writer) if self.shared else None
+
+    async def state(self, hold_id: str) -> HoldState | None:
+        """How a hold stands; None for an unknown one."""
+        return await self._read(reading.state, hold_id)
 
     async def forget(self, key: str, at: datetime, why: Why) -> None:
         """Drop an answer whose body is lost or of no use, so that it is bought again. Idempotent."""

@@ -40,6 +40,14 @@ _STRAYS = Query(
     .where(_holds.state == literal_column("'dispatched'"), _holds.writer != bindparam("writer"), ~schema.writers.c.seen_at.between(*_seen)),
     "writer", "earliest", "latest",
 )  # fmt: skip
+_writers = schema.writers.c
+_LIVE = Query(select(_writers.id, _writers.known, _writers.seen_at).where(_writers.seen_at.between(*_seen)), "earliest", "latest")
+_ASKED = Query(
+    select(_holds.request_key, _holds.id).where(
+        _holds.state == literal_column("'dispatched'"), _holds.writer != bindparam("writer"), _holds.request_key.in_(_any("keys"))
+    ),
+    "writer", "keys",
+)  # fmt: skip
 _ANSWERED = Query(select(schema.answers.c.key).where(schema.answers.c.key.in_(_any("keys"))), "keys")
 #: No time lies between.
 _NEVER = ("9", "0")
@@ -57,6 +65,9 @@ def load(cursor: Cursor, at: HeadRow, writer: int, wanted: Wanted, *, exclusive:
         # the one writer of SQLite knows that all others are gone
         earliest, latest = _NEVER if exclusive else wanted.writers_seen
         book.strays = [row[0] for row in cursor.rows(_STRAYS, [writer], [earliest], [latest])]
+    if wanted.gateways_seen is not None and not exclusive:
+        earliest, latest = wanted.gateways_seen
+        book.gateways = [(row[0], row[1], row[2]) for row in cursor.rows(_LIVE, [earliest], [latest])]
     if wanted.jobs_seen is not None:
         earliest, latest = wanted.jobs_seen
         book.idle = [row[0] for row in cursor.rows(_IDLE, [earliest], [latest])]
@@ -71,6 +82,9 @@ def load(cursor: Cursor, at: HeadRow, writer: int, wanted: Wanted, *, exclusive:
             book.reservations[row[0]] = ReservationRow(row[0], row[1], row[2], numbers, *row[4:])
         _add_jobs(cursor, book, {row.uid for row in book.reservations.values()} - {job.uid for job in book.jobs})
     _add_accounts(cursor, book, wanted)
+    if wanted.questions and not exclusive:
+        book.elsewhere = {row[0]: None for row in cursor.rows(_ANSWERED, wanted.questions)}
+        book.elsewhere |= {row[0]: row[1] for row in cursor.rows(_ASKED, [writer], wanted.questions)}
     if wanted.answers:
         book.answered = {row[0] for row in cursor.rows(_ANSWERED, wanted.answers)}
     return book

@@ -50,6 +50,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE head ADD COLUMN format BIGINT NOT NULL DEFAULT 1",
         "CREATE INDEX holds_in_doubt ON holds (at) WHERE state = 'inDoubt'",
     ),
+    # the newest gateway that this one has heard of: who is known to all divides the limits of teachers with them
+    ("ALTER TABLE writers ADD COLUMN known BIGINT NOT NULL DEFAULT 0",),
 )
 
 

@@ -24,10 +24,14 @@ class Wanted:
     jobs: set[JobRef] = field(default_factory=set)
     holds: set[str] = field(default_factory=set)
     answers: set[str] = field(default_factory=set)
+    questions: set[str] = field(default_factory=set)
+    """Keys of questions: whether another gateway asks them, or has their answers, where there are others."""
     jobs_seen: Span | None = None
     """Open reservations whose sign of life lies outside of it are read."""
     writers_seen: Span | None = None
     """Holds of gateways whose sign of life lies outside of it are read."""
+    gateways_seen: Span | None = None
+    """Gateways whose sign of life lies within it are read, where there may be several."""
     overruns: set[str] = field(default_factory=set)
     """Budgets whose accounts with an overrun are read."""
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, func, select
+from sqlalchemy import Connection, Engine, bindparam, func, literal_column, select
 
 from . import schema
 from .chain import Entry
-from .contract import Account, Head, JobRef, JobUsage, StoredAnswer, Unavailable, WindowUse
+from .contract import Account, Head, HoldState, JobRef, JobUsage, StoredAnswer, Unavailable, WindowUse
 
 _ANSWERS = (
     select(
@@ -24,6 +24,12 @@ _ANSWERS = (
 )  # fmt: skip
 _ANSWER = _ANSWERS.where(schema.answers.c.key == bindparam("key"))
 _UNMOVED = _ANSWERS.where(schema.answers.c.location.is_(None)).order_by(schema.answers.c.at).limit(bindparam("most"))
+_ASKED = select(schema.holds.c.id).where(
+    schema.holds.c.state == literal_column("'dispatched'"),
+    schema.holds.c.writer != bindparam("writer"),
+    schema.holds.c.request_key == bindparam("key"),
+)
+_STATE = select(schema.holds.c.state).where(schema.holds.c.id == bindparam("hold"))
 _USAGE = (
     select(schema.jobs, func.coalesce(schema.reservations.c.amount, 0).label("reserved"))
     .outerjoin(schema.reservations, schema.reservations.c.id == schema.jobs.c.reservation)
@@ -64,6 +70,16 @@ def answer(connection: Connection, key: str) -> StoredAnswer | None:
     """A bought answer."""
     row = connection.execute(_ANSWER, {"key": key}).one_or_none()
     return None if row is None else _answer(row._mapping)
+
+
+def asked_elsewhere(connection: Connection, key: str, writer: int) -> str | None:
+    """The hold of another gateway on this question."""
+    return connection.execute(_ASKED, {"key": key, "writer": writer}).scalars().first()
+
+
+def state(connection: Connection, hold: str) -> HoldState | None:
+    """Of a hold."""
+    return connection.execute(_STATE, {"hold": hold}).scalar_one_or_none()
 
 
 def unmoved(connection: Connection, most: int) -> list[StoredAnswer]:

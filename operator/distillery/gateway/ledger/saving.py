@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Table, bindparam, delete, insert, null, update
 
 from . import schema
-from .book import Book
+from .book import ENDED, Book
 from .statements import Change, Cursor
 
 K = TypeVar("K")
@@ -46,7 +46,10 @@ _MOVE = Change(
     update(schema.answers).where(schema.answers.c.key == bindparam("key_")).values(body=null(), location=bindparam("value_")),
     key_="key", value_="value",
 )  # fmt: skip
-_SEEN = Change(update(schema.writers).where(schema.writers.c.id == bindparam("key_")), ["seen_at"], key_="key", seen_at="value")
+_LEAVE = Change(
+    update(schema.writers).where(schema.writers.c.id == bindparam("key_")).values(known=bindparam("value_")), key_="key", value_="value"
+)
+_SEEN = Change(update(schema.writers).where(schema.writers.c.id == bindparam("key_")), ["seen_at", "known"], key_="writer", seen_at="at")
 
 
 def save(cursor: Cursor, book: Book) -> None:
@@ -60,7 +63,9 @@ def save(cursor: Cursor, book: Book) -> None:
     cursor.change(_INSERT[schema.entries], book.entries)
     cursor.change(_MOVE, [_Value(key, location) for key, location in book.moved])
     if book.seen is not None:
-        cursor.change(_SEEN, [_Value(book.writer, book.seen)])
+        cursor.change(_SEEN, [book.seen])
+    if book.leaves:
+        cursor.change(_LEAVE, [_Value(book.writer, ENDED)])
     cursor.change(_UPDATE[schema.head], [book.head])
 
 

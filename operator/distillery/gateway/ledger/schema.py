@@ -19,7 +19,7 @@ head = Table(
     "head", metadata, Column("id", BigInteger, primary_key=True), *_whole("sequence"), *_text("digest"), *_whole("epoch"),
     *_text("clock", "read_only"), *_whole("next_account", "next_reservation", "format"),
 )  # fmt: skip
-writers = Table("writers", metadata, Column("id", BigInteger, primary_key=True), *_text("opened_at", "seen_at"))
+writers = Table("writers", metadata, Column("id", BigInteger, primary_key=True), *_text("opened_at", "seen_at"), *_whole("known"))
 accounts = Table(
     "accounts", metadata, Column("id", BigInteger, primary_key=True), *_text("budget", "span", "period", "unit"),
     *_whole("bound", "settled", "held", "reserved", "in_doubt", "overrun", "parent"),

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from . import reserving
 from .book import Book
-from .contract import Account, Granted, Hold, HoldResolved, JobRef, Need
+from .contract import Account, AskedElsewhere, Granted, Hold, HoldResolved, JobRef, Need
 from .operation import Wanted
 from .resolving import Release
 from .rows import HoldRow, stamp
@@ -70,18 +70,24 @@ class Place:
     hold: Hold
 
     def wants(self, wanted: Wanted) -> None:
-        """Accounts, job, and whether the hold is there already."""
+        """Accounts, job, whether the hold is there already, and whether another gateway asks the same."""
         wanted.accounts.extend(self.hold.accounts)
         wanted.jobs.add(self.hold.job)
         wanted.holds.add(self.hold.id)
+        wanted.questions.add(self.hold.request_key)
 
     def apply(self, book: Book) -> None:
-        """Draw on the reservation, resized first where it is too small."""
+        """Draw on the reservation, resized first where it is too small.
+
+        Gateways on Postgres take turns at the head row, so of two that want to ask the same one sees the other's hold.
+        """
         hold = self.hold
         if (there := book.holds.get(hold.id)) is not None:
             if there.state != "dispatched" or there.writer != book.writer:
                 raise HoldResolved(f"hold {hold.id} is {there.state}: every request needs an id of its own")
             return
+        if hold.request_key in book.elsewhere:
+            raise AskedElsewhere(book.elsewhere[hold.request_key])
         job = book.job(hold.job)
         row = reserving.current(book, job, book.current(hold.accounts, hold.at), hold.at)
         moves = reserving.fit(book, row, hold.amount, hold.tokens, hold.at)

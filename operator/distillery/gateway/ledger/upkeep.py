@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from . import reserving
-from .book import Book
+from .book import ENDED, Book, Seen
 from .contract import Account, JobRef, Swept
 from .operation import Span, Wanted
 from .resolving import Doubt
@@ -18,6 +18,10 @@ from .windows import not_before
 IDLE = timedelta(minutes=10)
 #: A replica on Postgres that wrote no sign of life for so long is gone.
 DEAD = timedelta(seconds=60)
+#: The same, for a share of the limits of teachers: longer than a gateway that is told to end lets its requests end.
+SILENT = timedelta(seconds=30)
+#: A gateway that could write no sign of life for so long has set its share to nothing.
+MUTE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Sweep:
 
     def wants(self, wanted: Wanted) -> None:
         """What is idle, and what is held by the dead."""
-        wanted.jobs_seen, wanted.writers_seen = self._within(IDLE), self._within(DEAD)
+        wanted.jobs_seen, wanted.writers_seen, wanted.gateways_seen = (self._within(span) for span in (IDLE, DEAD, SILENT))
 
     def apply(self, book: Book) -> Swept:
         """Look again at each row: an operation of the same batch may have come first."""
@@ -43,8 +47,16 @@ class Sweep:
             if row.closed_at is None and not earliest <= row.seen_at <= latest:
                 reserving.close(book, book.reservation(row.id), book.job(JobRef(row.budget, row.uid)), self.at, "no sign of life")
                 lapsed += 1
-        book.seen = stamp(self.at)
-        return Swept(lapsed, doubted)
+        book.seen = Seen(book.writer, stamp(self.at), book.head.epoch)
+        return Swept(lapsed, doubted, self._share(book))
+
+    def _share(self, book: Book) -> float:
+        """Nothing while another may still use what is this one's part; a dead one keeps its part for a while."""
+        earliest, _ = self._within(MUTE)
+        others = [gateway for gateway in book.gateways if gateway[0] != book.writer and gateway[1] != ENDED]
+        if any(known < book.writer and seen >= earliest for _, known, seen in others):
+            return 0.0
+        return 1 / (len(others) + 1)
 
     def _within(self, span: timedelta) -> Span:
         """A sign of life from the future is of a clock that was set back since: it would otherwise count until that time comes."""
@@ -52,6 +64,21 @@ class Sweep:
 
     def afterwards(self) -> None:
         """The next sweep does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """This gateway ends, and leaves its share of the limits to the others. What it holds is in doubt when its signs of life are old."""
+
+    def wants(self, wanted: Wanted) -> None:
+        """Nothing."""
+
+    def apply(self, book: Book) -> None:
+        """Say so."""
+        book.leaves = True
+
+    def afterwards(self) -> None:
+        """The others find out by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
