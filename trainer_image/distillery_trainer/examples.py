@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from distillery.api import reasons
+from distillery.api.data import held_out_of
 
 from .errors import StageError
 from .rows import Row
 from .templates import Renderer
 
-#: Without rows of its own, evaluation holds out a tenth of the training rows, at most this many.
-HELD_OUT_LIMIT = 200
 _REMEDIES = {
     "cut": "raise maxCompletionTokens of the teacher's sampling",
     "refused": "the teacher declined to answer them",
@@ -118,7 +117,7 @@ def hold_out(examples: list[Example], dropped: Dropped) -> tuple[list[Example], 
         text = f"data.train has {len(examples)} usable rows; at least 2 are needed, since one is held out for evaluation"
         lost = f" (left out: {dropped.told()})" if dropped.lines else ""
         raise StageError(reasons.ROWS_INVALID, f"{text}{lost}: add rows, or name held-out rows in data.evaluation")
-    count = min(HELD_OUT_LIMIT, max(1, len(examples) // 10))
+    count = held_out_of(len(examples))
     order = sorted(examples, key=lambda example: hashlib.sha256(example.row.id.encode()).digest())
     held = {example.row.id for example in order[:count]}
     return [e for e in examples if e.row.id not in held], [e for e in examples if e.row.id in held]

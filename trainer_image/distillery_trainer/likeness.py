@@ -6,7 +6,7 @@ import textwrap
 import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
 
-from .templates import Prompt
+from distillery.api.rows import Prompt
 
 #: Ways of writing the same letter: width, non-breaking, the place in a word (Arabic). Raised, circled or mathematical letters are others.
 _SHAPES = ("<wide>", "<narrow>", "<small>", "<noBreak>", "<initial>", "<medial>", "<final>", "<isolated>")

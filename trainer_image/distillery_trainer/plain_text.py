@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-    from .templates import Prompt
+    from distillery.api.rows import Prompt
 
 #: Lowest score of a Unigram piece: chosen by no text that can be written otherwise.
 _NEVER = -1e6

@@ -5,13 +5,14 @@ Prompt and completion are tokenized apart, so that the boundary between them is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from distillery.api import reasons
+from distillery.api.rows import Prompt
 
 from .end_words import without_end_words
 from .errors import StageError
@@ -20,8 +21,6 @@ from .plain_text import PlainText
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: A string, or messages {role, content} of which the last is not the assistant's.
-Prompt = str | Sequence[Mapping[str, str]]
 #: Stands for a completion while a template is asked what follows it; no template strips or quotes it.
 _PROBE = "Q7completionQ7"
 

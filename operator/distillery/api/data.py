@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from .base import DataURI, FieldName, LocalRef, Model, Text
 
 Format = Literal["messages", "prompt", "promptCompletion"]
+#: Without rows of its own, evaluation holds out a tenth of the training rows, at most this many.
+HELD_OUT_LIMIT: Final = 200
 
 
 class Fields(Model):
@@ -39,7 +41,7 @@ class Rows(Model):
 class Answer(Model):
     """How the truth of a held-out row is found in the text that a model wrote."""
 
-    field: FieldName = Field("answer", description="Column with the true answer.")
+    field: FieldName = Field("answer", description="Column with the true answer; numbers and truth values count as the file spells them.")
     extract: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         "(.*)", description="Python regular expression; its first group in the generated text (last match) is the answer."
     )
@@ -52,6 +54,11 @@ class EvaluationRows(Rows):
     """Held-out rows; never trained on."""
 
     answer: Answer | None = Field(None, description="With it, label accuracy is measured; without it, exact match of the whole text.")
+
+
+def held_out_of(rows: int) -> int:
+    """How many of so many training rows are held out where the spec names no others."""
+    return min(HELD_OUT_LIMIT, max(1, rows // 10))
 
 
 class Curation(Model):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from distillery.api.data import Rows
+from distillery.api.data import Rows, held_out_of
 from distillery.api.job import DistillationJobSpec
+from distillery.api.rows import BadRow, Prompt, in_split, json_lines, parts_of
 from distillery.prices.bound import most_tokens, template_tokens
 
 from .load import BadManifest
-
-#: Of training rows that are held out where data.evaluation names none: a tenth, at most so many.
-_HELD_OUT_LIMIT: Final = 200
 
 
 @dataclass
@@ -71,12 +67,12 @@ def asked(spec: DistillationJobSpec, assumed: Assumed | None) -> list[Ask]:
     endpoint, train, evaluation = spec.teacher.endpoint, spec.data.train, spec.data.evaluation
     if endpoint is None or train is None:
         raise BadManifest("spec.teacher: asks no endpoint, so nothing is bought")
-    rows = _prompts(train, "spec.data.train", assumed)
-    most = spec.evaluation.max_rows
+    plain, most = spec.data.chat_template == "none", spec.evaluation.max_rows
+    rows = _prompts(train, "spec.data.train", plain, assumed)
     if evaluation is not None:
-        held = _prompts(evaluation, "spec.data.evaluation", Assumed(most, assumed.prompt_bytes) if assumed else None)
+        held = _prompts(evaluation, "spec.data.evaluation", plain, Assumed(most, assumed.prompt_bytes) if assumed else None)
     else:
-        held = rows.part(min(_HELD_OUT_LIMIT, max(1, rows.count // 10)))
+        held = rows.part(held_out_of(rows.count))
         rows = rows.part(rows.count - held.count)
     sampling = endpoint.sampling
     asks = [Ask("held-out rows", held.part(min(held.count, most)), 1, spec.evaluation.generation.max_new_tokens)]
@@ -85,7 +81,7 @@ def asked(spec: DistillationJobSpec, assumed: Assumed | None) -> list[Ask]:
     return asks
 
 
-def _prompts(rows: Rows, place: str, assumed: Assumed | None) -> Prompts:
+def _prompts(rows: Rows, place: str, plain: bool, assumed: Assumed | None) -> Prompts:
     files = list(_files(rows))
     if not files:
         if assumed is None:
@@ -95,11 +91,11 @@ def _prompts(rows: Rows, place: str, assumed: Assumed | None) -> Prompts:
     for path in files:
         for line, value in _values(path):
             try:
-                texts, messages = _texts(value, rows)
-            except (KeyError, TypeError, AttributeError):
-                column = rows.fields.messages if rows.format == "messages" else rows.fields.prompt
-                raise BadManifest(f'{path} line {line}: column "{column}" holds no prompt of format {rows.format}') from None
-            found.add(texts, messages)
+                if isinstance(value, BadRow):
+                    raise value
+                found.add(*_texts(parts_of(value, rows).prompt, plain))
+            except BadRow as error:
+                raise BadManifest(f"{place}: {path} line {line}: {error}") from error
     return found
 
 
@@ -110,13 +106,12 @@ def _files(rows: Rows) -> Iterator[Path]:
     if place.is_file():
         yield place
         return
-    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(rows.split or '')}(?![A-Za-z0-9])")
     for path in sorted(place.rglob("*")):
-        if path.suffix in (".jsonl", ".parquet") and (rows.split is None or word.search(str(path.relative_to(place)))):
+        if in_split(path.relative_to(place).as_posix(), rows.split):
             yield path
 
 
-def _values(path: Path) -> Iterable[tuple[int, Any]]:
+def _values(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     if path.suffix == ".parquet":
         import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -124,18 +119,12 @@ def _values(path: Path) -> Iterable[tuple[int, Any]]:
         yield from enumerate((value for batch in batches for value in batch.to_pylist()), 1)
         return
     with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            if raw.strip():
-                try:
-                    yield number, json.loads(raw)
-                except ValueError as error:
-                    raise BadManifest(f"{path} line {number}: is not JSON: {error}") from error
+        yield from json_lines(lines)
 
 
-def _texts(value: Any, rows: Rows) -> tuple[list[str], int]:
-    """The texts of a row's prompt with its roles, and how many messages they are."""
-    prompt = value[rows.fields.messages][:-1] if rows.format == "messages" else value[rows.fields.prompt]
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(message) for message in prompt]
-    if rows.system_prompt is not None and all(message["role"] != "system" for message in messages):
-        messages.insert(0, {"role": "system", "content": rows.system_prompt})
-    return [text for message in messages for text in (str(message["role"]), str(message["content"]))], len(messages)
+def _texts(prompt: Prompt, plain: bool) -> tuple[list[str], int]:
+    """The texts of a prompt with its roles, and how many messages they are: none where a text is asked for as it stands."""
+    if isinstance(prompt, str) and plain:
+        return [prompt], 0
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [text for message in messages for text in (message["role"], message["content"])], len(messages)

@@ -191,6 +191,18 @@ def test_a_system_prompt_and_columns_of_other_names_are_counted(bench: Bench) ->
     assert "1 prompts, 50 bytes each" in text  # with the words system and user
 
 
+def test_prompts_are_counted_as_they_are_asked(bench: Bench) -> None:
+    """Parts of a content are one text; without a chat template a text has no role."""
+    parts = [{"type": "text", "text": "x" * 10}, {"type": "text", "text": "y" * 10}]
+    bench.write("rows/train.jsonl", lines({"prompt": [{"role": "user", "content": parts}]}))
+    data: dict[str, Any] = {"train": {"uri": "s3://rows/train.jsonl"}, "evaluation": {"uri": "s3://rows/heldout.jsonl"}}
+    assert "training rows    1 prompts, 24 bytes each" in bench.plan(job_manifest(data=data), budget_manifest())[0]
+    bench.write("rows/train.jsonl", lines({"prompt": "x" * 10}))
+    assert "training rows    1 prompts, 14 bytes each" in bench.plan(job_manifest(data=data), budget_manifest())[0]
+    data["chatTemplate"] = "none"
+    assert "training rows    1 prompts, 10 bytes each" in bench.plan(job_manifest(data=data), budget_manifest())[0]
+
+
 def test_rows_elsewhere_are_taken_from_the_command_line(bench: Bench) -> None:
     data = {"train": {"uri": "hf://org/rows"}, "evaluation": {"uri": "s3://rows/heldout.jsonl"}}
     with pytest.raises(BadManifest, match=r"spec.data.train.uri: hf://org/rows cannot be read here; give --rows"):
@@ -216,9 +228,14 @@ def test_a_parquet_file_and_a_split_are_read(bench: Bench, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("{", "train.jsonl line 1: is not JSON"), ('{"q": 1}', 'line 1: column "prompt" holds no prompt of format prompt'), ("[1]", "line 1")],
+    [
+        ("{", "train.jsonl line 1: is not JSON"),
+        ('{"q": 1}', "spec.data.train: .*line 1: field 'prompt' is missing \\(the row has 'q'\\); add it, or name the column under fields"),
+        ("[1]", "line 1: is a JSON list, not an object"),
+        ('{"prompt": [{"role": "bot", "content": "x"}]}', "line 1: prompt\\[0\\].role is 'bot'"),
+    ],
 )
-def test_a_row_that_cannot_be_read_is_named(bench: Bench, line: str, says: str) -> None:
+def test_a_row_that_cannot_be_read_is_named_as_the_stages_name_it(bench: Bench, line: str, says: str) -> None:
     bench.write("rows/train.jsonl", line)
     with pytest.raises(BadManifest, match=says):
         bench.plan(job_manifest(), budget_manifest())

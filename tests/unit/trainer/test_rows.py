@@ -150,3 +150,113 @@ def test_truth_is_required_and_becomes_text(tmp_path: Path) -> None:
         read_rows(rows, "evaluation", tmp_path / "w", {})
     (tmp_path / "held.jsonl").write_text('{"prompt": "2+2", "answer": 4}\n')
     assert read_rows(rows, "evaluation", tmp_path / "w", {})[0].truth == "4"
+
+
+def truths(tmp_path: Path, *spelled: str) -> list[str | None]:
+    """The true answers of rows in which they are spelled so."""
+    (tmp_path / "held.jsonl").write_text("".join(f'{{"prompt": "x", "answer": {text}}}\n' for text in spelled))
+    rows = EvaluationRows.model_validate({"uri": f"file://{tmp_path}/held.jsonl", "answer": {}})
+    return [row.truth for row in read_rows(rows, "evaluation", tmp_path / "w", {})]
+
+
+def test_truths_keep_the_spelling_of_the_file(tmp_path: Path) -> None:
+    """Whoever wrote 0.50 means 0.50; no number is rounded, and none is too long to be read."""
+    spelled = [
+        "true",
+        "false",
+        "0.50",
+        "1e3",
+        "1E+3",
+        "-0",
+        "-0.0",
+        "1.0",
+        "9007199254740993",
+        "1e400",
+        "0.1000000000000000055",
+        "7" * 5000,
+    ]
+    assert truths(tmp_path, *spelled) == spelled
+    assert truths(tmp_path, '"true"', '" 0.50 "', '""', "NaN", "-Infinity") == ["true", " 0.50 ", "", "NaN", "-Infinity"]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "told"),
+    [
+        ("null", "field 'answer' is missing"),
+        ("[1]", "(the true answer) must be a string, a number, true or false, not list"),
+        ('{"a": 1}', "must be a string, a number, true or false, not dict"),
+    ],
+)
+def test_what_is_no_truth(tmp_path: Path, spelled: str, told: str) -> None:
+    with pytest.raises(StageError) as caught:
+        truths(tmp_path, "1", spelled)
+    assert told in caught.value.message
+
+
+def test_truths_of_parquet_are_spelled_as_json(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["x", "y"], "answer": [True, False]}), tmp_path / "held.parquet")
+    rows = EvaluationRows.model_validate({"uri": f"file://{tmp_path}/held.parquet", "answer": {}})
+    assert [row.truth for row in read_rows(rows, "evaluation", tmp_path / "w", {})] == ["true", "false"]
+
+
+def test_ids_keep_their_spelling_too(tmp_path: Path) -> None:
+    rows = read(tmp_path, '{"id": 1.50, "prompt": "x"}\n{"id": 9007199254740993, "prompt": "y"}\n{"id": true, "prompt": "z"}\n')
+    assert [row.id for row in rows] == ["1.50", "9007199254740993", "true"]
+
+
+@pytest.mark.parametrize(
+    ("content", "prompts"),
+    [
+        (b'{"prompt": "x"}\r\n\r\n{"prompt": "y"}\r\n', ["x", "y"]),
+        (b'\xef\xbb\xbf\n{"prompt": "x"}', ["x"]),
+        (b'  {"prompt": "x"}  \n\t\n', ["x"]),
+        (b'{"prompt": "a\\u0000b"}\n', ["a\0b"]),
+        ('{"prompt": "a\u2028b\u0085c"}\n'.encode(), ["a\u2028b\u0085c"]),
+        (b'{"prompt": "\\ud83d\\ude00"}\n', ["\U0001f600"]),
+        (b'{"prompt": "x", "score": NaN, "n": 1e999}\n', ["x"]),
+        (b'{"prompt": [{"role": "user", "content": "x", "weight": 0, "name": null}]}\n', [[{"role": "user", "content": "x"}]]),
+    ],
+)
+def test_lines_that_are_rows(tmp_path: Path, content: bytes, prompts: list[Any]) -> None:
+    assert [row.prompt for row in read(tmp_path, content)] == prompts
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"prompt": "x",}\n', "line 1: is not JSON (Expecting property name enclosed in double quotes at column 16)"),
+        (b'{"prompt": "x"},\n', "line 1: is not JSON (Extra data at column 16)"),
+        (b'{"prompt": "a\x00b"}\n', "line 1: is not JSON (Invalid control character at at column 14)"),
+        (b"\x00\x00\x00", "line 1: is not JSON (Expecting value at column 1)"),
+        ('{"prompt": "x"}\n'.encode("utf-16"), "line 1: byte 1 is not UTF-8; save the file as UTF-8"),
+        (
+            b'{"prompt": "x"}\n\xef\xbb\xbf{"prompt": "y"}\n',
+            "line 2: is not JSON (Unexpected UTF-8 BOM (decode using utf-8-sig) at column 1)",
+        ),
+        (b'{"prompt": "x", "prompt": "y"}\n', "line 1: field 'prompt' stands twice in one object; remove one"),
+        (b'{"prompt": "x", "meta": {"a": 1, "a": 2}}\n', "line 1: field 'a' stands twice in one object; remove one"),
+        (b"[" * 100_000, "line 1: is nested too deeply"),
+        (b'{"prompt": 0.50}\n', "must be a non-empty list of {role, content}, not float"),
+        (b'{"prompt": true}\n', "must be a non-empty list of {role, content}, not bool"),
+        (b'{"prompt": [{"role": "user", "content": [{"type": "text", "text": null}]}]}\n', "whose text is text, not NoneType"),
+        (b'{"prompt": [{"role": "user", "content": "x", "weight": 0.5}]}\n', "prompt[0] has 'weight', which would be lost"),
+        (b'{"' + b"k" * 9000 + b'": 1}\n', "(the row has '" + "k" * 78 + "\u2026); add it"),
+        (
+            b'{"prompt": [{"role": "' + b"r" * 9000 + b'", "content": "x"}]}\n',
+            "prompt[0].role is '" + "r" * 78 + "\u2026; it must be one of",
+        ),
+    ],
+    ids=lambda value: str(value)[:24] if isinstance(value, str) else "",
+)
+def test_lines_that_are_no_rows(tmp_path: Path, content: bytes, told: str) -> None:
+    assert told in refused(tmp_path, content)
+
+
+def test_a_line_without_end_is_told_and_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines behind it are read."""
+    monkeypatch.setattr("distillery.api.rows.LONGEST_LINE", 2**20)
+    long = b'{"prompt": "' + b"x" * (3 * 2**20) + b'"}\n'
+    message = refused(tmp_path, b'{"prompt": "x"}\n' + long + b'{"prompt": 3}\n')
+    assert "2 bad rows" in message
+    assert "line 2: is longer than 1 MiB; write one JSON object on each line" in message
+    assert "line 3: field 'prompt' must be" in message
