@@ -10,11 +10,12 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
+from distillery.api.rows import Prompt
 
 from .errors import StageError
 from .positions import position_limit
 from .students import Student
-from .templates import Prompt, Renderer
+from .templates import Renderer
 
 
 def answer_pattern(spec: DistillationJobSpec) -> None:
