@@ -48,6 +48,7 @@ class Objects:
         self.jobs: dict[tuple[str, str], Body] = {}
         self.budgets: dict[tuple[str, str], Body] = {}
         self.tokens: dict[str, Body] = {}
+        self.changes: dict[str, Body | None] = {}
         self.down = False
 
     def apply(self, body: Body, namespace: str = "default") -> None:
@@ -59,7 +60,9 @@ class Objects:
         generation = 1 if known is None else known["metadata"]["generation"] + (known["spec"] != body["spec"])
         uid = f"uid-{name}" if known is None else known["metadata"]["uid"]
         given = {"uid": uid, **body["metadata"]}
-        things[namespace, name] = {**body, "metadata": {**given, "namespace": namespace, "generation": generation}}
+        # as while its traces are made: money is set aside, and the run of loopback's pods is the one that was announced
+        buying = {"status": {"budgetClaimed": True, "stages": [{"name": "traces", "state": "Running", "jobName": f"{name}.traces"}]}}
+        things[namespace, name] = {**buying, **body, "metadata": {**given, "namespace": namespace, "generation": generation}}
 
     async def review_token(self, token: str, audience: str) -> Body:
         """The status of a TokenReview."""
@@ -85,7 +88,7 @@ class Objects:
         job, stage, shard = name.split(".")
         owner = _owner("batch/v1", "Job", f"{job}.{stage}", f"uid-{job}.{stage}")
         labels = {"batch.kubernetes.io/job-completion-index": shard}
-        return {"metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "ownerReferences": [owner]}}
+        return self._changed({"metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "ownerReferences": [owner]}})
 
     async def get_child(self, kind: str, namespace: str, name: str) -> Body:
         """The batch Job of a stage."""
@@ -93,7 +96,7 @@ class Objects:
         owned = await self.get_job(namespace, job)
         owner = _owner(_OURS, "DistillationJob", job, owned["metadata"]["uid"])
         labels = {"distillery.dev/stage": stage}
-        return {"metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "ownerReferences": [owner]}}
+        return self._changed({"metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "ownerReferences": [owner]}})
 
     async def get_job(self, namespace: str, name: str) -> Body:
         """A DistillationJob."""
@@ -104,6 +107,13 @@ class Objects:
         """A TeacherBudget."""
         self._answers()
         return _found(self.budgets, namespace, name)
+
+    def _changed(self, body: Body) -> Body:
+        """A Pod or batch Job, with what a test has changed of one of that name (None: it was deleted)."""
+        change = self.changes.get(body["metadata"]["name"], {})
+        if change is None:
+            raise NotFound(body["metadata"]["name"])
+        return {**body, **change, "metadata": {**body["metadata"], **change.get("metadata", {})}}
 
     def _answers(self) -> None:
         if self.down:

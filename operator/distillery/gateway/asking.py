@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -22,6 +22,7 @@ from .flights import Flights
 from .identity import Identities
 from .ledger import Ledger, LedgerError
 from .metrics import GatewayMetrics
+from .permits import Permits, Runs
 from .reservations import Reservations
 from .shortages import Shortages
 from .standing import Law, Objects, Standings
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 def utc_now() -> datetime:
     """The time of day, which decides the windows."""
     return datetime.now(UTC)
+
+
+class ApiObjects(Objects, Runs, Protocol):
+    """Every read of the API server beside those that prove an identity."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Asking:
     def of(
         cls,
         identities: Identities,
-        objects: Objects,
+        objects: ApiObjects,
         law: Law,
         ledger: Ledger,
         operator: tuple[str, str],
@@ -82,7 +87,7 @@ class Asking:
             flights=flights,
             now=now,
             routes=[
-                *Completions(identities, standings, buyer, flights, counted).routes(),
+                *Completions(identities, standings, buyer, flights, counted, Permits(objects, clock)).routes(),
                 *Reservations(identities, standings, ledger, watch, shortages, operator, now).routes(),
                 *Budgets(identities, standings, law, ledger, teachers, shortages, operator, now).routes(),
             ],

@@ -100,6 +100,7 @@ class Buyer:
         if found is not standing and not found.asks_as(standing):
             text = f'TeacherBudget "{standing.budget}" or the job was changed while the request waited for its turn; ask again'
             raise refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=1.0)
+        found.permit.check()
         await self._pace(found)
         return found
 

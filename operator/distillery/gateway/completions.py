@@ -16,6 +16,7 @@ from .http import Handler, token_of
 from .identity import Identities
 from .ledger import LedgerError
 from .metrics import GatewayMetrics
+from .permits import Permits
 from .question import Question, Route, read_question
 from .reports import JobId
 from .standing import Standing, Standings
@@ -38,8 +39,9 @@ class Completions:
         buyer: Buyer,
         flights: Flights,
         metrics: GatewayMetrics,
+        permits: Permits,
     ) -> None:
-        self._identities, self._standings, self._buyer = identities, standings, buyer
+        self._identities, self._standings, self._buyer, self._permits = identities, standings, buyer, permits
         self._flights, self._metrics = flights, metrics
 
     def routes(self) -> list[web.RouteDef]:
@@ -63,7 +65,9 @@ class Completions:
         return answer
 
     async def _answer(self, request: web.Request, route: Route) -> web.StreamResponse:
-        standing = await self._standing(request)
+        pod = await self._identities.stage_pod(token_of(request))
+        standing = await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
+        await self._permits.check(pod, standing.permit)
         question = read_question(route, await request.read(), standing.teacher, request.headers.get("X-Distillery-Sample"))
         teacher = standing.teacher
         key = question.key(teacher.base_url, teacher.credential, standing.scope)
@@ -135,6 +139,7 @@ class Completions:
         return web.json_response(found.wire())
 
     async def _standing(self, request: web.Request) -> Standing:
+        """For what costs nothing: any stage of the job may know of its teacher."""
         pod = await self._identities.stage_pod(token_of(request))
         return await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
 

@@ -12,12 +12,9 @@ from typing import Any, Final
 from distillery.api import reasons
 from distillery.timestamps import stamp
 
-#: Beyond the words of `api.reasons`: what this interface alone says.
-INVALID_REQUEST = "InvalidRequestError"
-MODEL_NOT_FOUND = "ModelNotFound"
-RATE_LIMIT_EXCEEDED = "RateLimitExceeded"
-TEACHER_UNAVAILABLE = reasons.TEACHER_UNAVAILABLE
-IN_DOUBT = "InDoubt"
+#: What this interface alone says.
+INVALID_REQUEST, MODEL_NOT_FOUND, RATE_LIMIT_EXCEEDED = reasons.INVALID_REQUEST, reasons.MODEL_NOT_FOUND, reasons.RATE_LIMIT_EXCEEDED
+TEACHER_UNAVAILABLE, IN_DOUBT = reasons.TEACHER_UNAVAILABLE, reasons.IN_DOUBT
 
 _STATUS: Mapping[str, int] = {
     reasons.TERMS_FORBID_USE: 403,

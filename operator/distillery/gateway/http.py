@@ -21,14 +21,14 @@ def token_of(request: web.Request) -> str:
     """The bearer token of a request. Refused where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise Refused(401, "NoToken", "send the pod's projected ServiceAccount token as `Authorization: Bearer …`")
+        raise Refused(401, reasons.NO_TOKEN, "send the pod's projected ServiceAccount token as `Authorization: Bearer …`")
     return token.strip()
 
 
 def only(account: Account, allowed: tuple[str, str], what: str) -> None:
     """Refused where a ServiceAccount is not the one that may do this."""
     if (account.namespace, account.name) != allowed:
-        raise Refused(403, "NotTheOperator", f"ServiceAccount {account.namespace}/{account.name} may not {what}")
+        raise Refused(403, reasons.NOT_THE_OPERATOR, f"ServiceAccount {account.namespace}/{account.name} may not {what}")
 
 
 def refused(request: web.Request, error: Refused) -> web.Response:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
+from distillery.api import reasons
 from distillery.api.base import API_VERSION
 from distillery.cluster import Body, NotFound, controller
 from distillery.settings import GATEWAY_AUDIENCE, STAGE_LABEL
@@ -53,6 +54,8 @@ class StagePod:
     """The batch Job that the pod belongs to."""
     shard: str
     """Its index among the pods of that Job."""
+    pod_uid: str
+    run_uid: str
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,10 @@ class Identities:
     async def _account(self, token: str) -> Account:
         status = await self._reviews.review_token(token, GATEWAY_AUDIENCE)
         if not status.get("authenticated") or GATEWAY_AUDIENCE not in status.get("audiences", ()):
-            raise Refused(401, "TokenInvalid", f"the token is expired, unknown or not made for audience {GATEWAY_AUDIENCE!r}")
+            raise Refused(401, reasons.TOKEN_INVALID, f"the token is expired, unknown or not made for audience {GATEWAY_AUDIENCE!r}")
         user = status["user"]
         if not user["username"].startswith(_ACCOUNT):
-            raise Refused(403, "NotAServiceAccount", "the token is not a ServiceAccount's")
+            raise Refused(403, reasons.NOT_A_SERVICE_ACCOUNT, "the token is not a ServiceAccount's")
         namespace, name = user["username"].removeprefix(_ACCOUNT).split(":")
         extra = user.get("extra", {})
         return Account(namespace, name, *(next(iter(extra.get(_EXTRA + part, ())), None) for part in ("pod-name", "pod-uid")))
@@ -114,7 +117,7 @@ class Identities:
     async def _stage_pod(self, token: str) -> StagePod:
         account = await self.account(token)
         if account.pod is None or account.pod_uid is None:
-            raise Refused(403, "NoPod", "the token was not made for a pod: mount it as a projected volume of the stage's pod")
+            raise Refused(403, reasons.NO_POD, "the token was not made for a pod: mount it as a projected volume of the stage's pod")
         pod = await self._live("Pod", self._reviews.get_pod(account.namespace, account.pod), account.pod, account.pod_uid)
         namespace, reviews = account.namespace, self._reviews
         job = await self._owner(pod, "batch/v1", "Job", lambda name: reviews.get_child("Job", namespace, name))
@@ -127,19 +130,21 @@ class Identities:
             pod=account.pod,
             run=job["metadata"]["name"],
             shard=pod["metadata"].get("labels", {}).get(_INDEX, "0"),
+            pod_uid=account.pod_uid,
+            run_uid=job["metadata"]["uid"],
         )
 
     async def _owner(self, child: Body, version: str, kind: str, get: Callable[[str], Awaitable[Body]]) -> Body:
         owner = controller(child)
         if owner is None or (owner["apiVersion"], owner["kind"]) != (version, kind):
-            raise Refused(403, "NotAStagePod", f"{child['metadata']['name']} is not controlled by a {kind} of {version}")
+            raise Refused(403, reasons.NOT_A_STAGE_POD, f"{child['metadata']['name']} is not controlled by a {kind} of {version}")
         return await self._live(kind, get(owner["name"]), owner["name"], owner["uid"])
 
     async def _live(self, kind: str, reading: Awaitable[Body], name: str, uid: str) -> Body:
         try:
             found = await reading
         except NotFound:
-            raise Refused(403, "Gone", f"{kind} {name} is no more") from None
+            raise Refused(403, reasons.GONE, f"{kind} {name} is no more") from None
         if found["metadata"]["uid"] != uid:
-            raise Refused(403, "Gone", f"{kind} {name} is another one by now")
+            raise Refused(403, reasons.GONE, f"{kind} {name} is another one by now")
         return found

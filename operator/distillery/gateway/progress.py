@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import ValidationError
 
+from distillery.api import reasons
 from distillery.api.base import problems
 from distillery.api.result import Progress
 from distillery.metrics import Metrics
@@ -43,9 +44,9 @@ class ProgressEndpoint:
         try:
             report = Progress.model_validate_json(await request.clone(client_max_size=LIMIT_BYTES).read())
         except ValidationError as error:
-            raise Refused(400, "InvalidReport", "; ".join(problems(error, "report"))[:500]) from None
+            raise Refused(400, reasons.INVALID_REQUEST, "; ".join(problems(error, "report"))[:500]) from None
         if report.stage != caller.stage:
-            raise Refused(403, "AnotherStage", f"pod {caller.pod} runs stage {caller.stage!r} and reports for {report.stage!r}")
+            raise Refused(403, reasons.ANOTHER_STAGE, f"pod {caller.pod} runs stage {caller.stage!r} and reports for {report.stage!r}")
         self._reports.put(JobId(caller.namespace, caller.job, caller.uid), report, caller.run, caller.shard)
 
     async def _get(self, request: web.Request) -> web.Response:
@@ -53,5 +54,5 @@ class ProgressEndpoint:
         try:
             job = JobId(*(request.query[part] for part in ("namespace", "job", "uid")))
         except KeyError as error:
-            raise Refused(400, "MissingParameter", f"query parameter {error} is required") from None
+            raise Refused(400, reasons.INVALID_REQUEST, f"query parameter {error} is required") from None
         return web.json_response({stage: report.wire() for stage, report in self._reports.of(job).items()})

@@ -63,7 +63,7 @@ class Reservations:
         try:
             wanted = ReservationRequest.model_validate_json(await request.read())
         except ValidationError as error:
-            raise Refused(400, "InvalidReservation", "; ".join(problems(error, "reservation"))[:500]) from None
+            raise Refused(400, reasons.INVALID_REQUEST, "; ".join(problems(error, "reservation"))[:500]) from None
         try:
             found = await self._reserved(job, wanted)
         except LedgerError as error:
@@ -89,7 +89,7 @@ class Reservations:
         try:
             standing = await self._standings.of_now(job)
         except Refused as error:
-            if error.reason == "Gone":
+            if error.reason == reasons.GONE:
                 raise
             return _refused(error, await self._usage(job))
         used = await self._ledger.usage(standing.ref)

@@ -22,6 +22,7 @@ from distillery.terms import Catalogue, judge, reason_of
 from .credentials import EVERY, Credential, Credentials
 from .errors import MODEL_NOT_FOUND, Refused, refusal
 from .ledger import Account, JobRef, accounts_of
+from .permits import Permit, permit_of
 from .recent import Recent
 from .reports import JobId
 
@@ -58,6 +59,8 @@ class Standing:
     """Who may be given its answers again."""
     accounts: tuple[Account, ...]
     day: date
+    permit: Permit
+    """Whether anything may be spent for the job at all, and by which run."""
 
     @property
     def ref(self) -> JobRef:
@@ -115,6 +118,7 @@ class Law:
             scope=scope,
             accounts=accounts_of(budget, job.uid, spec.limits.nano(), spec.limits.in_tokens(), now),
             day=today,
+            permit=asks.permit,
         )
 
     def prices(self, teacher: BudgetTeacher, now: datetime) -> PriceList:
@@ -140,6 +144,7 @@ class Asks:
     budget: str
     endpoint: TeacherEndpoint
     use: DeclaredUse
+    permit: Permit
 
 
 class Standings:
@@ -175,10 +180,10 @@ class Standings:
         try:
             body = await self._objects.get_job(job.namespace, job.name)
         except NotFound:
-            raise Refused(404, "Gone", f"DistillationJob {job.namespace}/{job.name} is no more") from None
+            raise Refused(404, reasons.GONE, f"DistillationJob {job.namespace}/{job.name} is no more") from None
         if body["metadata"]["uid"] != job.uid:
-            raise Refused(404, "Gone", f"DistillationJob {job.namespace}/{job.name} is another one by now")
-        return _said(job, body["spec"])
+            raise Refused(404, reasons.GONE, f"DistillationJob {job.namespace}/{job.name} is another one by now")
+        return _said(job, body["spec"], permit_of(body))
 
     async def _judge(self, job: JobId) -> Standing:
         asks = await self._asks(job)
@@ -200,7 +205,7 @@ class Standings:
         return known[1]
 
 
-def _said(job: JobId, spec: Body) -> Asks:
+def _said(job: JobId, spec: Body, permit: Permit) -> Asks:
     where = f"DistillationJob {job.namespace}/{job.name}: spec"
     endpoint = spec.get("teacher", {}).get("endpoint")
     if endpoint is None:
@@ -212,6 +217,7 @@ def _said(job: JobId, spec: Body) -> Asks:
         budget=spec["budgetRef"]["name"],
         endpoint=_validated(TeacherEndpoint, endpoint, f"{where}.teacher.endpoint"),
         use=_validated(DeclaredUse, use, f"{where}.governance.declaredUse"),
+        permit=permit,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.unit.gateway.conftest import Gate, teacher_spec
+from tests.unit.gateway.conftest import Gate, job, teacher_spec
 from tests.unit.gateway.teacher_double import answers, waits
 
 from distillery.api.budget import BudgetTeacher
@@ -45,6 +45,22 @@ async def test_a_request_is_judged_when_its_turn_has_come(gate: Gate) -> None:
     may.set()
     assert (await first).status == 200
     assert {reply.code for reply in await asyncio.gather(*waiting)} == {"budget_exhausted"}
+    assert len(gate.teacher.bodies) == 1
+
+
+async def test_a_job_that_was_suspended_while_a_request_waited_buys_nothing_more(gate: Gate) -> None:
+    may = asyncio.Event()
+    gate.teacher.otherwise = waits(may)
+    first = asyncio.create_task(gate.ask("1?"))
+    await gate.teacher.arrived.wait()
+    second = asyncio.create_task(gate.ask("2?"))
+    await until_waiting(gate, 1)
+    gate.objects.apply({**job(), "spec": {**job()["spec"], "suspend": True}})
+    gate.time.forward(seconds=10)
+    may.set()
+    assert (await first).status == 200
+    told = await second
+    assert (told.status, told.code) == (403, "suspended")
     assert len(gate.teacher.bodies) == 1
 
 

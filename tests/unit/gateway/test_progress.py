@@ -198,7 +198,7 @@ async def test_a_pod_cannot_report_for_another_stage(client: TestClient[Any, Any
 
 @pytest.mark.parametrize("report", [{}, {"stage": "train", "percentage": 101}, {**REPORT, "unknown": 1}, "text"])
 async def test_a_malformed_report_is_refused(client: TestClient[Any, Any], report: object) -> None:
-    assert await post(client, "pod", report) == (400, "InvalidReport")
+    assert await post(client, "pod", report) == (400, "InvalidRequestError")
 
 
 async def test_a_large_report_is_refused(client: TestClient[Any, Any]) -> None:

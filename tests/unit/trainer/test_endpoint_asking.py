@@ -17,7 +17,9 @@ from tests.unit.trainer.gateway import COST, INFO, FakeGateway, prompt_of, servi
 from tests.unit.trainer.pipeline import HASHES, finished
 from tests.unit.trainer.test_endpoint_traces import WORDS, execute, lines, spec, told
 
+from distillery.api import reasons
 from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, TERMINATED, USER_MISTAKE
+from distillery.gateway.errors import snake
 from distillery_trainer.endpoint import asking, session
 from distillery_trainer.endpoint.kept import Kept
 from distillery_trainer.errors import StageError
@@ -114,6 +116,24 @@ def test_a_refusal_that_can_heal_keeps_what_is_there(tmp_path: Path, code: str) 
         assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
     assert len(gateway.bought) == 16
     assert len(gateway.asked) - first == 16 - 7
+
+
+STOPS = (
+    reasons.BEING_DELETED, reasons.JOB_ENDED, reasons.CANCELLED, reasons.SUSPENDED, reasons.ANOTHER_RUN, reasons.RUN_ENDED,
+    reasons.POD_ENDED, reasons.NOT_RESERVED,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", STOPS)
+def test_a_run_that_is_being_taken_back_is_no_failure_and_waits_for_its_end(tmp_path: Path, reason: str) -> None:
+    """SIGTERM comes a moment later than the refusal; and what was a mistake of a moment is asked again."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return (403, snake(reason), {}) if len(gateway.asked) < 3 else told(body, attempt)
+
+    gateway = FakeGateway(script)
+    with serving(gateway):
+        assert execute(tmp_path, gateway, "traces", spec(tmp_path))[0] == 0
 
 
 def test_a_pod_that_is_none_of_a_stage_is_told_so(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ _HEALS = {
     "scope_forbidden": reasons.SCOPE_FORBIDDEN,
 }
 
+#: Codes for a run that is being taken back, or not yet paid for: SIGTERM is on its way, or money. It is no fault of the stage, and waits.
+_STOPS = frozenset((
+    "being_deleted", "job_ended", "cancelled", "suspended", "another_run", "run_ended", "pod_ended", "not_reserved",
+))  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -177,6 +182,8 @@ def _trouble(response: httpx2.Response) -> Trouble:
         return InDoubt(message)
     if status in (400, 413, 422) or code == "teacher_failed":
         return Unanswered(message)
+    if code in _STOPS:
+        return Later(message, None, busy=False)
     if status in (403, 404):
         reason = reasons.INVALID_SPEC if code == "invalid_spec" else reasons.ACCESS_DENIED
         return Closed(StageError(reason, f"spec.teacher.endpoint: {message}"))
