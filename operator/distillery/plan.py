@@ -20,13 +20,14 @@ from .api.scheduling import StageScheduling
 from .api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN, Stage, canonical, digest, planned_stages
 from .settings import Settings
 
-#: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write.
+#: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write. (`sources_of` has what depends on
+#: the spec.)
 _READS: Mapping[str, tuple[str, ...]] = {
     PREFLIGHT: ("TEACHER", "STUDENT", "TRAIN", "EVALUATION"),
-    TRACES: ("TEACHER", "STUDENT", "TRAIN", "EVALUATION"),
+    TRACES: ("TEACHER", "TRAIN", "EVALUATION"),
     CURATE: ("STUDENT",),
-    TRAIN: ("STUDENT", "TEACHER"),
-    EVALUATE: ("STUDENT", "TEACHER"),
+    TRAIN: ("STUDENT",),
+    EVALUATE: ("STUDENT",),
 }
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 LONGEST_NAME = 63
@@ -115,6 +116,8 @@ def sources(spec: DistillationJobSpec) -> tuple[Source, ...]:
 def sources_of(spec: DistillationJobSpec, stage: Stage) -> tuple[Source, ...]:
     """What one stage touches, and no more: its pod gets the credentials and claims of these alone."""
     reads = {"OUTPUT", *_READS.get(stage.kind, ())}
+    if spec.student.from_teacher is not None and stage.kind in (TRAIN, EVALUATE):
+        reads.add("TEACHER")  # the student, and the untrained one that it is compared with, are cut out of its weights
     if spec.teacher.traces is not None:
         reads.add("TEACHER")  # bought traces take the place of the traces stage, which every later stage reads
     return tuple(source for source in sources(spec) if source.role in reads)

@@ -38,7 +38,7 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
     """The spec of the pod that runs `distill <arguments>` in `image`."""
     scheduling, place = spec.scheduling, scheduling_of(spec, stage)
     touched = sources_of(spec, stage)
-    volumes = [*_volumes(plan, touched), *(_shared_memory() if _has_gpu(place.resources.wire()) else ())]
+    volumes = [*_volumes(plan, touched), *(_shared_memory() if _has_device(place.resources.wire()) else ())]
     optional: Body = {
         "priorityClassName": scheduling.priority_class_name,
         "serviceAccountName": scheduling.service_account_name,
@@ -127,10 +127,12 @@ def _volumes(plan: Plan, touched: Sequence[Source]) -> Iterator[tuple[Body, Body
         yield volume, {"name": f"claim-{number}", "mountPath": f"/volumes/{claim}", **read_only}
 
 
-def _has_gpu(resources: Body) -> bool:
-    return any("gpu" in name for kind in resources.values() for name in kind)
+def _has_device(resources: Body) -> bool:
+    """Whether an extended resource is asked for, by Kubernetes' own rule: a name with a domain that is not Kubernetes'. Accelerators have
+    names of any kind."""
+    return any("/" in name and "kubernetes.io/" not in name for kind in resources.values() for name in kind)
 
 
 def _shared_memory() -> Iterator[tuple[Body, Body]]:
-    """CUDA's and torch's workers share tensors through /dev/shm, of which a container has 64 MiB by default."""
+    """Accelerators' libraries and torch's workers share tensors through /dev/shm, of which a container has 64 MiB by default."""
     yield {"name": "shm", "emptyDir": {"medium": "Memory"}}, {"name": "shm", "mountPath": "/dev/shm"}

@@ -73,6 +73,26 @@ def test_pods_that_ask_about_the_teacher_know_the_gateway(stage: str) -> None:
     assert urls == (["http://gateway.distillery:80"] if stage in ("preflight", "traces", "publish") else [])
 
 
+@pytest.mark.parametrize(
+    ("resource", "shared"),
+    [
+        ("nvidia.com/gpu", True),
+        ("nvidia.com/mig-1g.10gb", True),
+        ("habana.ai/gaudi", True),
+        ("aws.amazon.com/neuron", True),
+        ("google.com/tpu", True),
+        ("memory", False),
+        ("hugepages-2Mi", False),
+        ("kubernetes.io/batch-gpu", False),
+    ],
+)
+def test_any_accelerator_brings_shared_memory(resource: str, shared: bool) -> None:
+    spec = SPEC | {"scheduling": {"stages": {"train": {"resources": {"limits": {resource: 1}}}}}}
+    pod = rendered_for(spec, "train")["spec"]["template"]["spec"]
+    assert ("shm" in {volume["name"] for volume in pod["volumes"]}) is shared
+    assert ("/dev/shm" in {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}) is shared
+
+
 def test_only_traces_of_an_endpoint_are_shared_out() -> None:
     shared = {stage for stage in ("preflight", "traces", "train") if "completions" in rendered_for(ENDPOINT_SPEC, stage)["spec"]}
     assert shared == {"traces"}

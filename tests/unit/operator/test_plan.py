@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.operator.objects import ENDPOINT_SPEC, EXPORT, SETTINGS, SPEC
 
 from distillery.plan import child_name, make_plan, sources_of
 
+TOKENIZED = ENDPOINT_SPEC | {"teacher": {"endpoint": {"teacher": "gpt-x", "tokenizer": {"uri": "hf://org/teacher@main"}}}}
+HALF = {"student": {"fromTeacher": {"numHiddenLayers": 2}}}
 HASH = "0123456789abcdef" * 4
 
 
@@ -71,15 +75,21 @@ def test_long_names_are_shortened_and_stay_apart() -> None:
     ("change", "stage", "roles"),
     [
         ({}, "preflight", "OUTPUT TEACHER STUDENT TRAIN"),
-        ({}, "traces", "OUTPUT TEACHER STUDENT TRAIN"),
+        ({}, "traces", "OUTPUT TEACHER TRAIN"),
         ({}, "curate", "OUTPUT STUDENT"),
-        ({}, "train", "OUTPUT TEACHER STUDENT"),
+        ({}, "train", "OUTPUT STUDENT"),
+        ({}, "evaluate", "OUTPUT STUDENT"),
+        (HALF, "train", "OUTPUT TEACHER"),
+        (HALF, "evaluate", "OUTPUT TEACHER"),
+        (HALF, "curate", "OUTPUT"),
+        (TOKENIZED, "traces", "OUTPUT TEACHER TRAIN"),
+        (TOKENIZED, "train", "OUTPUT STUDENT"),
         ({}, "publish", "OUTPUT"),
         ({"teacher": {"traces": {"uri": "s3://a/stages/traces-1/manifest.json"}}, "data": {}}, "publish", "OUTPUT TEACHER"),
     ],
 )
 def test_a_stage_touches_only_what_it_reads(change: dict[str, object], stage: str, roles: str) -> None:
-    plan = make_plan("tiny", SPEC | change, SETTINGS)
+    plan = make_plan("tiny", SPEC | change, replace(SETTINGS, gateway_url="http://gateway"))
     assert plan.spec is not None, plan.problems
     planned = next(s for s in plan.stages if s.name == stage)
     assert [source.role for source in sources_of(plan.spec, planned)] == roles.split()
