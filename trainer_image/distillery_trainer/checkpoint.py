@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from .errors import Missing
 from .manifest import sha256_of
-from .stores import Store
+from .stores import Store, safe_join
 
 log = logging.getLogger(__name__)
 MARKER, TENSORS, STATE, LOG = "complete.json", "tensors.safetensors", "state.json", "log.jsonl"
@@ -91,8 +91,9 @@ class Checkpoints:
         local = self._work / f"checkpoint-{step}"
         marker = json.loads(self._store.read(f"{self._place(step)}/{MARKER}"))
         for name, digest in marker.items():
-            self._store.get(f"{self._place(step)}/{name}", local / name)
-            if sha256_of(local / name) != digest:
+            place = safe_join(local, name)
+            self._store.get(f"{self._place(step)}/{name}", place)
+            if sha256_of(place) != digest:
                 raise DamagedError(f"{name} is not what was written")
         return local
 

@@ -16,7 +16,7 @@ from distillery.api import reasons
 
 from .errors import Missing, StageError
 from .manifest import NAME, File, Manifest, sha256_of
-from .stores import Source, Store, local_files
+from .stores import Source, Store, local_files, safe_join
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def clear(store: Store, folder: str) -> None:
 def fetch(source: Source, folder: str, manifest: Manifest, target: Path, *patterns: str) -> Path:
     """Bring files of a finished stage to a local folder and check each one's sha256; those already there are kept."""
     for file in manifest.select(*patterns):
-        place = target / file.path
+        place = safe_join(target, file.path)
         if place.exists():
             continue
         partial = place.with_name(place.name + ".part")

@@ -11,7 +11,7 @@ from distillery.api.stages import digest
 
 from .errors import StageError
 from .manifest import sha256_of
-from .stores import ROLES, open_source
+from .stores import ROLES, open_source, safe_join
 
 #: A model card or a licence text beside the weights does not change what a model computes.
 _IGNORED = (".gitattributes", "README.md", "LICENSE")
@@ -44,7 +44,7 @@ def digest_input(uri: str, role: str, work: Path, environment: Mapping[str, str]
     for entry in entries:
         tag = entry.tag
         if not tag:
-            place = work / "digest" / role / (entry.path or "file")
+            place = safe_join(work / "digest" / role, entry.path or "file")
             source.get(entry.path, place)
             tag = sha256_of(place)
         tags.append([entry.path, entry.size, tag])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from distillery.api.base import Model
 from distillery.api.result import StageResult
+
+from .stores import Name
 
 NAME = "manifest.json"
 
@@ -18,7 +20,7 @@ NAME = "manifest.json"
 class File(Model):
     """A file of the stage, its path relative to the manifest's root."""
 
-    path: str
+    path: Name
     sha256: str
     size_bytes: int
 
@@ -37,7 +39,7 @@ class Manifest(Model):
     stage: str
     hash: str
     format: int
-    root: str
+    root: Literal[""] | Name
     files: tuple[File, ...]
     counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)

@@ -28,7 +28,7 @@ from distillery.api import reasons
 
 from .endings import end_ids
 from .errors import StageError
-from .stores import ROLES, open_source
+from .stores import ROLES, open_source, safe_join
 from .weights import INDEX, WEIGHTS, is_adapter, remedy, shards
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,10 @@ def fetch_model(uri: str, role: str, work: Path, weights: bool = True, environme
         log.warning("%s: %s left out: the folder holds a model of its own, which would be changed by an adapter", uri, ", ".join(beside))
     for path in entries:
         if path not in beside and _kept(path):
-            source.get(path, folder / path)
+            source.get(path, safe_join(folder, path))
     parts = [WEIGHTS] if WEIGHTS in entries else _shards(files, entries)
     for path in parts if weights else ():
-        source.get(path, folder / path)
+        source.get(path, safe_join(folder, path))
     return replace(files, weight_bytes=sum(entries[path] for path in parts))
 
 
@@ -125,7 +125,7 @@ def fetch_tokenizer(uri: str, role: str, work: Path, environment: Mapping[str, s
         raise files.error(reasons.NOT_FOUND, f"holds no tokenizer.json ({found}): name the folder that save_pretrained wrote")
     for path in there:
         if _kept(path):
-            source.get(path, folder / path)
+            source.get(path, safe_join(folder, path))
     return files
 
 

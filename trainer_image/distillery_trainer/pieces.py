@@ -8,7 +8,7 @@ from typing import Any
 
 from distillery.api.stages import digest
 
-from .stores import Store
+from .stores import Store, safe_join
 
 
 class Pieces:
@@ -23,7 +23,7 @@ class Pieces:
         if not all(f"{self._folder}/{name}" in self._there for name in names):
             return False
         for name in names:
-            self._store.get(f"{self._folder}/{name}", folder / name)
+            self._store.get(f"{self._folder}/{name}", safe_join(folder, name))
         return True
 
     def keep(self, names: Sequence[str], folder: Path) -> None:

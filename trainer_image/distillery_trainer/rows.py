@@ -12,7 +12,7 @@ from distillery.api.data import Rows
 from distillery.api.rows import BadRow, Prompt, in_split, json_lines, parts_of
 
 from .errors import StageError
-from .stores import ROLES, open_source
+from .stores import ROLES, open_source, safe_join
 
 _SHOWN = 5
 
@@ -38,9 +38,10 @@ def read_rows(rows: Rows, role: str, work: Path, environment: Mapping[str, str] 
         raise _nothing(f"{field}.uri {rows.uri!r}", [e.path for e in found], rows.split)
     for path in wanted:
         name = path or rows.uri.rsplit("/", 1)[1]
-        source.get(path, folder / name)
+        place = safe_join(folder, name)
+        source.get(path, place)
         seen = 0
-        for line, value in _parsed(folder / name, name):
+        for line, value in _parsed(place, name):
             seen += 1
             where = f"{name} line {line}"
             try:

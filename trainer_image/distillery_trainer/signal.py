@@ -15,6 +15,7 @@ from .device import native_bfloat16
 from .errors import StageError
 from .losses import TeacherLogits, TeacherSignal
 from .scoring import Head
+from .stores import safe_join
 from .top_k import TopK, certain
 
 #: {"shard": file, "offset": first row of its tensor "signal", "length": tokens}, as a line of train.jsonl or heldout.jsonl holds it.
@@ -60,7 +61,7 @@ class Signal:
             raise _none()
         name = place["shard"]
         if name not in self._shards:
-            self._shards[name] = load_file(self._folder / name)["signal"]
+            self._shards[name] = load_file(safe_join(self._folder, name))["signal"]
         return self._shards[name][place["offset"] : place["offset"] + place["length"]]
 
 
@@ -84,7 +85,7 @@ class TopKSignal:
             return [certain(targets, self._k)]
         name, offset, length = row.signal["shard"], row.signal["offset"], row.signal["length"]
         if name not in self._shards:
-            self._shards[name] = load_file(self._folder / name)
+            self._shards[name] = load_file(safe_join(self._folder, name))
         shard = self._shards[name]
         ids, logprobs, tail = (shard[tensor][offset : offset + length] for tensor in ("ids", "logprobs", "tail"))
         told = self._within(TopK(ids.long(), logprobs, tail), targets[:length])

@@ -98,7 +98,10 @@ _BUCKET = r"s3://[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _CLAIM = rf"pvc://{_SUBDOMAIN}"
 _STORE = rf"(({_BUCKET}|{_CLAIM})(/{_PART}*)?|file:///{_PART}+)"
 _HUB = r"hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+"
-_NO_PARENT = Refused(r"(^|/)\.\.(/|$)", "must not climb with '..': write the path from the root of the bucket or claim")
+_NO_PARENT = Refused(
+    r"(^|[/@])(\.|%2[Ee]){1,2}(/|$)",
+    "must not climb with '..', or stand still with '.': write the path from the root of the bucket or claim",
+)
 _NOT_LOCAL = Refused(
     "^file:", "file:// is for a local run (`distill run`); in a cluster give s3://bucket/path or pvc://claim/path", locally=False
 )

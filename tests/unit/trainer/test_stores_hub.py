@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from tests.unit.trainer.hostile import NAMES, written
 
 from distillery.api.data import Rows
 from distillery_trainer.digests import digest_input
@@ -19,6 +21,7 @@ from distillery_trainer.rows import read_rows
 from distillery_trainer.stores import open_source
 
 FILES = {"config.json": b"{}", "data/train.jsonl": b'{"prompt": "x"}\n', "data/test.jsonl": b'{"prompt": "y"}\n'}
+HEADERS: dict[str, str] = {}
 COMMITS = {"main": "a" * 40, "v1": "b" * 40, "refs/pr/1": "c" * 40}
 
 
@@ -45,7 +48,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self._info(api[3].replace("%2F", "/") if api else "main")
         elif file and file[3] in FILES:
             data = FILES[file[3]]
-            self._answer(200, data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": file[2], "Accept-Ranges": "bytes"})
+            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": file[2], "Accept-Ranges": "bytes"}
+            self._answer(200, data, headers | HEADERS)
         else:
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Error-Message": "none"})
 
@@ -146,3 +150,36 @@ def test_hub_that_does_not_answer_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
         open_source("hf://org/open", "teacher", environment).list()
     assert (caught.value.reason, caught.value.code) == ("StoreUnavailable", 75)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_repositorys_file_names_stay_inside(
+    name: str, environment: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote them."""
+    monkeypatch.setitem(FILES, name, b"hostile")
+    before = written(tmp_path)
+    with pytest.raises(StageError, match=r"spec.teacher.model.uri 'hf://org/open': the name .*: rename or remove it"):
+        open_source("hf://org/open", "teacher", environment).download("", tmp_path / "work/models/teacher")
+    assert written(tmp_path, apart="work") == before
+
+
+@pytest.mark.parametrize("header", [{"ETag": '"../../../../../outside"'}, {"X-Repo-Commit": "../../../../outside"}])
+def test_what_a_servers_headers_say_names_no_file(
+    header: dict[str, str], environment: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's cache would take both for names."""
+    for name, value in header.items():
+        monkeypatch.setitem(HEADERS, name, value)
+    before = written(tmp_path)
+    source = open_source("hf://org/open", "teacher", environment)
+    with contextlib.suppress(OSError, StageError):
+        source.read("config.json")
+    assert written(tmp_path, apart="work") == before
+
+
+def test_a_commit_is_a_digest(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is the name of a folder here."""
+    monkeypatch.setitem(COMMITS, "main", "../../../outside")
+    with pytest.raises(StageError, match="no digest: check HF_ENDPOINT"):
+        open_source("hf://org/open@main", "teacher", environment).read("config.json")

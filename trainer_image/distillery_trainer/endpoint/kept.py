@@ -16,7 +16,7 @@ from typing import Any
 
 from distillery.api.stages import digest
 from distillery_trainer.examples import read_lines, write_lines
-from distillery_trainer.stores import Store
+from distillery_trainer.stores import Store, safe_join
 
 from . import signals
 from .answers import Answered
@@ -78,7 +78,7 @@ class Kept:
 
     def fetch(self, name: str, scratch: Path) -> Path:
         """The file of a piece on this machine. Missing as above."""
-        place = scratch / name
+        place = safe_join(scratch, name)
         if not place.exists():
             self._store.get(f"{self._folder}/{name}", place)
         return place

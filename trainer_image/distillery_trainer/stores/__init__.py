@@ -14,6 +14,10 @@ from typing import NamedTuple, Protocol
 from distillery.api import reasons
 from distillery_trainer.errors import StageError
 
+from .names import Name, fault_of, refused, safe_join
+
+__all__ = ["Entry", "Location", "Name", "Source", "Store", "local_files", "open_source", "open_store", "safe_join"]
+
 
 class Entry(NamedTuple):
     """A file of a store; `tag` changes with its content ("" where the store keeps none)."""
@@ -104,6 +108,12 @@ class Location:
     def error(self, reason: str, text: str) -> StageError:
         """A user's mistake about this URI."""
         return StageError(reason, f"{self.field} {self.uri!r}: {text}")
+
+    def inside(self, path: str) -> str:
+        """A path of the store, or "" for the place of the URI itself. StageError where it would leave that place, or is no name at all."""
+        if path and (fault := fault_of(path)):
+            raise refused(path, fault, f"{self.field} {self.uri!r}: ")
+        return path
 
 
 def open_source(uri: str, role: str, environment: Mapping[str, str] | None = None) -> Source:

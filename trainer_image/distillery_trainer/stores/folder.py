@@ -13,7 +13,7 @@ from pathlib import Path
 from distillery.api import reasons
 from distillery_trainer.errors import Missing, StageError
 
-from . import Entry, Location, local_files
+from . import Entry, Location, local_files, safe_join
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -25,15 +25,18 @@ class FolderStore:
     def __init__(self, location: Location) -> None:
         self._location = location
         scheme, rest = location.uri.split("://", 1)
+        self._border: Path | None = None
         if ".." in rest.split("/"):
             raise location.error(reasons.BAD_INPUT, "must not contain '..': write the path out")
         if scheme == "file":
             if not rest.startswith("/"):
                 raise location.error(reasons.BAD_INPUT, "needs an absolute path: file:///folder")
+            # in a local run any link may be followed: they are the person's own (the cache of Hugging Face is made of them)
             self.root = Path(rest)
         else:
             volumes = Path(location.environment.get("DISTILLERY_VOLUMES", "/volumes"))
             self.root, volume = volumes / rest, volumes / rest.split("/")[0]
+            self._border = volume
             if not volume.is_dir():
                 raise location.error(reasons.NOT_FOUND, f"the claim is not mounted at {volume}: create the PersistentVolumeClaim")
 
@@ -42,8 +45,11 @@ class FolderStore:
         return f"{self._location.uri}/{path}" if path else self._location.uri
 
     def path(self, path: str = "") -> Path:
-        """Where it lies on this machine."""
-        return self.root / path if path else self.root
+        """Where it lies on this machine; on a volume, links that lead out of it are refused: a pod has files of its own."""
+        place = self.root / self._location.inside(path)
+        if self._border is not None and not place.resolve().is_relative_to(self._border.resolve()):
+            raise self._location.error(reasons.BAD_INPUT, f"{path or '.'} is a link that leads out of the volume: put the file there")
+        return place
 
     def read(self, path: str) -> bytes:
         """The bytes of a file."""
@@ -62,7 +68,7 @@ class FolderStore:
             if place.is_file():
                 return [Entry(prefix, place.stat().st_size, "")]
             lead = f"{prefix}/" if prefix else ""
-            return [Entry(lead + name, file.stat().st_size, "") for file, name in local_files(place)]
+            return [Entry(self._location.inside(lead + name), file.stat().st_size, "") for file, name in local_files(place)]
 
     def get(self, path: str, target: Path) -> None:
         """A link: nothing is copied, and files of a store are never changed in place."""
@@ -78,7 +84,7 @@ class FolderStore:
         entries = self.list(prefix)
         names = [entry.path[len(prefix) :].lstrip("/") or self.path(prefix).name for entry in entries]
         for entry, name in zip(entries, names, strict=True):
-            self.get(entry.path, folder / name)
+            self.get(entry.path, safe_join(folder, name))
         return names
 
     def write(self, path: str, data: bytes) -> None:

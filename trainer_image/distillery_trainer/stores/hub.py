@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,8 +25,9 @@ from huggingface_hub.errors import (
 from distillery.api import reasons
 from distillery_trainer.errors import Missing, StageError, unavailable
 
-from . import Entry, Location
+from . import Entry, Location, safe_join
 
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _DATA_ROLES = ("train", "evaluation", "traces")
 
 
@@ -56,7 +58,10 @@ class HubSource:
     @property
     def commit(self) -> str:
         """The commit that the revision stands for."""
-        return str(self._info.sha)
+        sha = str(self._info.sha)
+        if not _COMMIT.fullmatch(sha):
+            raise self._location.error(reasons.UNSUPPORTED, f"the server calls its commit {sha[:80]!r}, no digest: check HF_ENDPOINT")
+        return sha
 
     def uri(self, path: str = "") -> str:
         """The full URI of a path."""
@@ -75,7 +80,7 @@ class HubSource:
         whole, entries = self._name(prefix), []
         for file in self._info.siblings:
             if not whole or file.rfilename == whole or file.rfilename.startswith(f"{whole}/"):
-                path = file.rfilename[len(self._folder) :].lstrip("/")
+                path = self._location.inside(file.rfilename[len(self._folder) + 1 :] if self._folder else file.rfilename)
                 entries.append(Entry(path, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or ""))
         return sorted(entries)
 
@@ -90,11 +95,11 @@ class HubSource:
         entries = self.list(prefix)
         names = [entry.path[len(prefix) :].lstrip("/") or Path(self._name(entry.path)).name for entry in entries]
         for entry, name in zip(entries, names, strict=True):
-            self.get(entry.path, folder / name)
+            self.get(entry.path, safe_join(folder, name))
         return names
 
     def _name(self, path: str) -> str:
-        return "/".join(part for part in (self._folder, path) if part)
+        return "/".join(part for part in (self._folder, self._location.inside(path)) if part)
 
     def _cached(self, path: str) -> Path:
         with self._explained(path):
@@ -104,7 +109,8 @@ class HubSource:
                     self._name(path),
                     repo_type=self._type,
                     revision=self.commit,
-                    cache_dir=self._cache,
+                    # by its own name: in the cache, a file is named as the server's headers say
+                    local_dir=self._cache / self._type / self._repository / self.commit,
                     endpoint=self._endpoint,
                     token=self._token,
                     etag_timeout=30,

@@ -26,7 +26,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from distillery.api import reasons
 from distillery_trainer.errors import Missing, StageError, unavailable
 
-from . import Entry, Location, local_files
+from . import Entry, Location, local_files, safe_join
 
 #: XAdminUserNotFound is versitygw's word for an unknown access key, with status 404.
 _DENIED = {
@@ -96,7 +96,8 @@ class S3Store:
                 for item in page.get("Contents", []):
                     key = item["Key"]
                     if not key.endswith("/") and (key == whole or not whole or key.startswith(f"{whole}/")):
-                        entries.append(Entry(self._relative(key) or prefix, item["Size"], item["ETag"].strip('"')))
+                        path = self._location.inside(self._relative(key) or prefix)
+                        entries.append(Entry(path, item["Size"], item["ETag"].strip('"')))
         return sorted(entries)
 
     def get(self, path: str, target: Path) -> None:
@@ -110,7 +111,7 @@ class S3Store:
         entries = self.list(prefix)
         names = [entry.path[len(prefix) :].lstrip("/") or Path(entry.path or self._prefix).name for entry in entries]
         with ThreadPoolExecutor(4) as pool:
-            for _ in pool.map(lambda pair: self.get(pair[0].path, folder / pair[1]), zip(entries, names, strict=True)):
+            for _ in pool.map(lambda pair: self.get(pair[0].path, safe_join(folder, pair[1])), zip(entries, names, strict=True)):
                 pass
         return names
 
@@ -158,10 +159,10 @@ class S3Store:
                 self._client.delete_object(Bucket=self._bucket, Key=self._key(entry.path))
 
     def _key(self, path: str) -> str:
-        return "/".join(part for part in (self._prefix, path) if part)
+        return "/".join(part for part in (self._prefix, self._location.inside(path)) if part)
 
     def _relative(self, key: str) -> str:
-        return key[len(self._prefix) :].lstrip("/") if self._prefix else key
+        return key[len(self._prefix) :].removeprefix("/") if self._prefix else key
 
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:
