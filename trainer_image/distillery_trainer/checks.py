@@ -73,6 +73,22 @@ def length_fits(config: PreTrainedConfig, longest: int, field: str) -> None:
         raise StageError(reasons.DOES_NOT_FIT, f"{field}: {text}, or choose a student that sees more")
 
 
+def ids_fit(rows: Iterable[Sequence[int]], config: PreTrainedConfig, field: str) -> None:
+    """The embedding has a row for every token of these rows; a tokenizer of another model may know more."""
+    largest, vocabulary = max((max(ids, default=0) for ids in rows), default=0), int(config.vocab_size)
+    if largest >= vocabulary:
+        text = f"its tokenizer gives token id {largest}, and its embedding has {vocabulary} rows"
+        raise StageError(reasons.TOKENIZER_MISMATCH, f"{field}: {text}: tokenizer and weights are of different models; save both again")
+
+
+def not_quantized(config: PreTrainedConfig, field: str, remedy: str) -> None:
+    """Quantized weights can be asked, not trained."""
+    given = getattr(config, "quantization_config", None)
+    if given:
+        method = given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", None)
+        raise StageError(reasons.UNSUPPORTED, f"{field}: its weights are quantized ({method}), and a student has to be trained: {remedy}")
+
+
 def exports_can_be_made(spec: DistillationJobSpec, student: Student) -> None:
     """Each export's format can hold this student: its architecture, tensors, widths, tokenizer and the ids that end its answers."""
     if spec.exports:

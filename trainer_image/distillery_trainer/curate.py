@@ -13,10 +13,11 @@ from typing import Any
 from distillery.api import reasons
 from distillery.api.result import StageResult
 
+from .endings import end_ids
 from .errors import StageError
 from .examples import completion_ids, read_lines, write_lines
 from .likeness import normalized, words
-from .models import fetch_model, read_tokenizer, traced_tokenizer
+from .models import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
 from .stage import Outcome, StageContext
 from .templates import Renderer, choose_template
 
@@ -86,10 +87,12 @@ def _reason(
 def _renderer(context: StageContext, teacher_folder: Path) -> Renderer:
     """How the student reads rows."""
     teacher, model = traced_tokenizer(teacher_folder), context.job.spec.student.model
-    student = read_tokenizer(fetch_model(model.uri, "student", context.work, weights=False)) if model else teacher
+    files = fetch_model(model.uri, "student", context.work, weights=False) if model else None
+    student = read_tokenizer(files) if files else teacher
     if student is None:
         raise StageError(reasons.BAD_INPUT, "spec.student: the traces hold no tokenizer that it could take over; use student.model")
-    return Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher))
+    ends = end_ids(read_generation(files)) if files else traced_ends(teacher_folder)
+    return Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher), ends)
 
 
 def _lengths(train: Iterable[Line], renderer: Renderer) -> list[tuple[int, int]]:

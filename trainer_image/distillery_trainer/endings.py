@@ -30,6 +30,8 @@ def savable(generation: GenerationConfig) -> GenerationConfig:
     are refused when they are saved, which here would be after training.
     """
     made = copy.deepcopy(generation)
+    if isinstance(made.pad_token_id, int) and made.pad_token_id < 0:
+        made.pad_token_id = None
     problem = _problem(made)
     if problem is None:
         return made
@@ -40,7 +42,7 @@ def savable(generation: GenerationConfig) -> GenerationConfig:
         log.warning("generation_config.json contradicts itself, so the settings of sampling in it are left out: %s", problem)
         return made
     log.warning("generation_config.json contradicts itself, so all but its token ids is left out: %s", problem)
-    return GenerationConfig(**{name: getattr(generation, name) for name in _IDS})  # type: ignore[no-untyped-call]
+    return GenerationConfig(**{name: getattr(made, name) for name in _IDS})  # type: ignore[no-untyped-call]
 
 
 def _problem(generation: GenerationConfig) -> str | None:

@@ -1,12 +1,13 @@
 """An export stage: makes one artifact, lets it answer the held-out rows in its own runtime, and says whether its gates are met.
 
 Files: artifact/ (what is published), answers.jsonl (id, answer), artifact.json. What users get is what was measured here. A missed gate
-is no failure of the stage: the artifact is withheld, the others go on.
+is no failure of the stage: the artifact is withheld, the others go on; so is one that turns out to be impossible (infinity in F16).
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+from distillery.api import reasons
 from distillery.api.data import Answer
 from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
@@ -22,7 +24,7 @@ from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
 
 from .device import set_threads
 from .endings import end_ids
-from .errors import Missing
+from .errors import Missing, StageError
 from .examples import read_lines, write_lines
 from .export.runtimes import main_file, make, open_runtime
 from .gates import judged
@@ -36,6 +38,8 @@ from .templates import Renderer, template_of
 log = logging.getLogger(__name__)
 #: What an artifact is told to be like, in this order.
 SHOWN = ("labelAccuracy", "exactMatch", "retention", "agreement", "tokensPerSecond")
+#: Why an artifact is not made after all; anything else is a failure of the stage.
+_NOT_MADE = (reasons.UNSUPPORTED, reasons.DOES_NOT_FIT, reasons.MODEL_UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,14 @@ def run(context: StageContext) -> Outcome:
     context.progress.report(0, total, "rows", message=f"writing {export.format} {export.quantization}")
     folder = context.new_folder("output")
     began = time.perf_counter()
-    make(export, model, folder / "artifact")
-    seconds = time.perf_counter() - began
-    answers, speed, runtime = _answers(context, export, folder / "artifact", held)
+    try:
+        make(export, model, folder / "artifact")
+        seconds = time.perf_counter() - began
+        answers, speed, runtime = _answers(context, export, folder / "artifact", held)
+    except StageError as error:
+        if error.reason not in _NOT_MADE:
+            raise
+        return _unmade(export, folder, error.message)
     write_lines(folder / "answers.jsonl", ({"id": line["id"], "answer": answer} for line, answer in zip(held.lines, answers, strict=True)))
     lineage = context.manifest(TRACES).lineage
     metrics = measured(held.lines, answers, lineage["answer"], _student_answers(context, model, held))
@@ -148,6 +157,15 @@ def _student_answers(context: StageContext, model: Path, held: HeldOut) -> list[
     with Transformers(model, held.renderer.stop_ids, generation.batch_size) as student:
         ids = student.answer(held.prompts, generation.max_new_tokens)
     return [held.text(prompt, answer) for prompt, answer in zip(held.prompts, ids, strict=True)]
+
+
+def _unmade(export: Export, folder: Path, why: str) -> Outcome:
+    """An artifact that cannot be, or that its own runtime refuses: withheld like one that misses a gate, and the others go on."""
+    shutil.rmtree(folder / "artifact", ignore_errors=True)
+    log.warning("%s", why)
+    artifact = Artifact(name=export.name, format=export.format, quantization=export.quantization, passed=False, message=why[:900])
+    (folder / "artifact.json").write_text(artifact.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+    return Outcome(files=folder, result=StageResult(artifact=artifact))
 
 
 def _described(export: Export, folder: Path, metrics: dict[str, float]) -> Artifact:

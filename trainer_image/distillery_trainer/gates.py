@@ -29,14 +29,16 @@ def check_gates(evaluation: EvaluationResult, gates: Sequence[Gate | ArtifactGat
 
 
 def judged(manifest: Manifest, export: Export) -> Artifact:
-    """The artifact of a finished export stage under this job's name for it and gates."""
+    """The artifact of a finished export stage under this job's name for it and gates. One that could not be made has said why."""
     rows = [EvaluationRow(metric=name, student=decimal(value)) for name, value in manifest.metrics.items()]
+    artifact = manifest.result.artifact or Artifact(name=export.name, format=export.format, quantization=export.quantization)
     misses = check_gates(EvaluationResult(results=rows), export.gates)
     told = f"spec.exports[{export.name}].gates: {'; '.join(misses)}" if misses else None
+    if artifact.passed is False:
+        told = f"spec.exports[{export.name}]: {artifact.message}"
     agreement = manifest.metrics.get("agreement", 1.0)
-    if not misses and agreement < FLOOR and all(gate.metric != "agreement" for gate in export.gates):
+    if told is None and agreement < FLOOR and all(gate.metric != "agreement" for gate in export.gates):
         told = f"spec.exports[{export.name}]: {_below(agreement)}"
-    artifact = manifest.result.artifact or Artifact(name=export.name, format=export.format, quantization=export.quantization)
     return artifact.model_copy(update={"name": export.name, "passed": told is None, "message": told})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 import shutil
@@ -153,10 +154,22 @@ def traced_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int:
 
 def read_config(files: ModelFiles) -> PreTrainedConfig:
     """The model's configuration."""
+    _require_precision(files)
     config: PreTrainedConfig = _reading(files, "configuration", lambda: AutoConfig.from_pretrained(files.folder, **files.options))
     if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
         raise files.error(reasons.UNSUPPORTED, f"model type {config.model_type!r} is no text-only causal language model: use one")
     return config
+
+
+def _require_precision(files: ModelFiles) -> None:
+    """What config.json says that the weights are in: "auto" stands in some, and transformers looks for a torch.auto."""
+    file = files.folder / "config.json"
+    given = _reading(files, "configuration", lambda: json.loads(file.read_text())) if file.is_file() else {}
+    for field in ("dtype", "torch_dtype"):
+        told = given.get(field) if isinstance(given, dict) else None
+        if isinstance(told, str) and not isinstance(getattr(torch, told.removeprefix("torch."), None), torch.dtype):
+            text = f"{field} {told!r} of its config.json is no precision; write what the weights are saved in, for example bfloat16"
+            raise files.error(reasons.MODEL_UNREADABLE, text)
 
 
 def read_generation(files: ModelFiles) -> GenerationConfig:
@@ -188,9 +201,14 @@ def read_model(files: ModelFiles, dtype: torch.dtype) -> PreTrainedModel:
     loaded: Any = _reading(
         files,
         "weights",
-        lambda: AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype, output_loading_info=True, **files.options, **whole),
+        lambda: AutoModelForCausalLM.from_pretrained(
+            files.folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **files.options, **whole
+        ),
     )
     model: PreTrainedModel = loaded[0]
+    for name, there, wanted in sorted(loaded[1]["mismatched_keys"])[:1]:
+        text = f"{name} is {list(there)} in the files and {list(wanted)} by config.json: they are of different models"
+        raise files.error(reasons.MODEL_UNREADABLE, f"{text}; download or save both again")
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
         text = f"{len(missing)} weights are missing, first {missing[0]}: the files do not fit config.json; download or save them again"

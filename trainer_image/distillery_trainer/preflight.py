@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
@@ -18,19 +18,24 @@ from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, memory_available, require_fit
 from .examples import Example
+from .generate import generate
 from .models import count_parameters, fetch_model, read_model
-from .rehearsal import bare, rehearse, student_of
+from .rehearsal import bare, rehearse, student_of, tried
 from .reuse import finished_stages
 from .scoring import Scorer, signal_kind
 from .stage import Outcome, StageContext
+from .students import Student
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
 from .templates import Renderer, shown
 
 log = logging.getLogger(__name__)
+Pairs = list[tuple[list[int], list[int]]]
 #: Rows that go through tokenizers and, where the models are small, through the models.
 FIRST = 16
 #: Parameters up to which a model is loaded here: more would hold a CPU pod for minutes.
 _SMALL = 200_000_000
+#: Tokens of a prompt that a model goes on from here.
+_PROMPT = 16
 
 
 def run(context: StageContext) -> Outcome:
@@ -49,7 +54,7 @@ def run(context: StageContext) -> Outcome:
     rehearse(spec, teaching, student)
     sizes = _sizes(context, teaching, student.model)
     require_fit(spec, sizes, context.output)
-    _first_rows(context, teaching, renderer, sizes)
+    _first_rows(context, teaching, student, sizes)
     hashes = stage_hashes(spec, digests, f"{context.job.namespace}/{context.job.name}/{context.job.uid}")
     reused = finished_stages(context, hashes)
     told = f"{len(teaching.train)} training and {len(teaching.held)} held-out rows; student of {sizes.student / 1e6:.3g}M parameters"
@@ -104,8 +109,9 @@ def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) 
     return Sizes(count_parameters(teacher), count_parameters(student), 2 * width * tokens, teaching.files.weight_bytes)
 
 
-def _first_rows(context: StageContext, teaching: Teaching, renderer: Renderer, sizes: Sizes) -> None:
+def _first_rows(context: StageContext, teaching: Teaching, student: Student, sizes: Sizes) -> None:
     """Show one row; put the first rows through those models that are small enough to be loaded here."""
+    renderer = student.renderer
     spec, first = context.job.spec, [e for e in teaching.train if e.completion][:FIRST] or teaching.train[:FIRST]
     row, end = first[0], teaching.end or list(renderer.end)
 
@@ -122,15 +128,18 @@ def _first_rows(context: StageContext, teaching: Teaching, renderer: Renderer, s
     log.info(
         "row %s as the student is trained on it (%s%s):\n%s", row.row.id, row.row.where, later, shown(renderer, prompts[0], completion)
     )
-    if spec.teacher.model is not None:
+    if spec.teacher.model is not None and teaching.config is not None:
+        rows = [*teaching.train, *teaching.held]
+        checks.ids_fit((ids for e in rows for ids in (e.prompt_ids, e.completion_ids)), teaching.config, "spec.teacher.model")
         pairs = [(example.prompt_ids, written(example)) for example in first]
-        _through(context, spec.teacher.model.uri, "teacher", sizes.teacher, pairs)
+        _through(context, spec.teacher.model.uri, "teacher", sizes.teacher, pairs, teaching.tokenizer or student.tokenizer)
+    checks.ids_fit((*prompts, *map(written, first)), student.model.config, student.field)
     if spec.student.model is not None:
         pairs = [(ids, written(example)) for ids, example in zip(prompts, first, strict=True)]
-        _through(context, spec.student.model.uri, "student", sizes.student, pairs)
+        _through(context, spec.student.model.uri, "student", sizes.student, pairs, student.tokenizer)
 
 
-def _through(context: StageContext, uri: str, role: str, parameters: int, pairs: list[tuple[list[int], list[int]]]) -> None:
+def _through(context: StageContext, uri: str, role: str, parameters: int, pairs: Pairs, tokenizer: PreTrainedTokenizerBase) -> None:
     if parameters > _SMALL or parameters * 6 > memory_available():
         log.info("%s of %.0fM parameters: too large to be tried here", role, parameters / 1e6)
         return
@@ -138,3 +147,15 @@ def _through(context: StageContext, uri: str, role: str, parameters: int, pairs:
     scorer = Scorer(model, "hiddenState", f"spec.{role}.model")
     _, tally = scorer.score(pairs)
     log.info("%s: %d rows went through, %.3g nats/token of entropy", role, len(pairs), tally.entropy / tally.tokens)
+    _writes(model, tokenizer, [prompt for prompt, _ in pairs], f"spec.{role}.model")
+
+
+def _writes(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], field: str) -> None:
+    """Two tokens for a short row and a long one, padded to one batch: the cache of some families is not what our decoding needs."""
+    short = sorted((prompt[:_PROMPT] for prompt in prompts if prompt), key=len)
+    tried(
+        lambda: generate(model, tokenizer, short[:: max(1, len(short) - 1)], 2, 2, stop_ids=()),
+        reasons.UNSUPPORTED,
+        f"{field}: {model.config.model_type} cannot write answers here",
+        "use a model of another family",
+    )

@@ -55,7 +55,7 @@ def run(context: StageContext) -> Outcome:
     withheld = [artifact.name for artifact in artifacts if not artifact.passed]
     told = f"published {model_uri} and {len(artifacts) - len(withheld)} of {len(artifacts)} artifacts"
     result = StageResult(
-        message=told + (f"; withheld by their gates: {', '.join(withheld)}" if withheld else ""),
+        message=told + (f"; withheld: {', '.join(withheld)}" if withheld else ""),
         evaluation=_evaluation(context),
         artifacts=artifacts or None,
         model_uri=model_uri,

@@ -41,7 +41,7 @@ def bare(config: PreTrainedConfig, field: str) -> PreTrainedModel:
         return model
 
     text = f"{field}: no model can be made of its config.json"
-    return _tried(make, reasons.MODEL_UNREADABLE, text, "correct it, or name another model")
+    return tried(make, reasons.MODEL_UNREADABLE, text, "correct it, or name another model")
 
 
 def student_of(context: StageContext, teaching: Teaching) -> Student:
@@ -73,13 +73,17 @@ def _made(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, T
         files = fetch_model(spec.model.uri, "student", context.work, weights=False)
         tokenizer, field = read_tokenizer(files), "spec.student.model"
         _same_tokenizer(tokenizer, teaching)
-        model = bare(read_config(files), field)
+        config = read_config(files)
+        checks.not_quantized(config, field, "name the model that was quantized")
+        model = bare(config, field)
         model.generation_config = read_generation(files)
         return model, tokenizer, field
     if teaching.tokenizer is None:
         text = "the teacher's tokenizer is not known, which the student would take over: use student.model"
         raise StageError(reasons.BAD_INPUT, f"spec.student: {text}, or name it in teacher.endpoint.tokenizer and trace again")
     if spec.from_teacher is not None and teaching.config is not None:
+        remedy = "use student.model or scratch, or a teacher whose weights are whole"
+        checks.not_quantized(teaching.config, "spec.student.fromTeacher", remedy)
         teacher = bare(teaching.config, "spec.teacher.model")
         if teaching.generation is not None:
             teacher.generation_config = teaching.generation
@@ -114,7 +118,7 @@ def _teacher_is_saved(config: PreTrainedConfig, generation: GenerationConfig | N
     with tempfile.TemporaryDirectory() as folder:
         text = "spec.teacher.model: its configuration and tokenizer cannot be saved"
         save = lambda: save_description(Path(folder), config, generation, tokenizer)  # noqa: E731
-        _tried(save, reasons.UNSUPPORTED, text, "correct the file that this names")
+        tried(save, reasons.UNSUPPORTED, text, "correct the file that this names")
 
 
 def _student_is_saved(student: Student, end_of_turn: int) -> None:
@@ -135,13 +139,14 @@ def _student_is_saved(student: Student, end_of_turn: int) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         text = f"{field}: a trained {kind} student could not be saved and loaded again"
-        again: Any = _tried(lambda: save(Path(name)), reasons.UNSUPPORTED, text, f"use llama, or another family than {kind}")
+        again: Any = tried(lambda: save(Path(name)), reasons.UNSUPPORTED, text, f"use llama, or another family than {kind}")
     if again.backend_tokenizer.to_str() != before:
         text = f"a published {kind} model would load with another tokenizer than the teacher's"
         raise StageError(reasons.UNSUPPORTED, f"{field}: {text}: use llama, or another family than {kind}")
 
 
-def _tried(make: Callable[[], Made], reason: str, text: str, remedy: str) -> Made:
+def tried(make: Callable[[], Made], reason: str, text: str, remedy: str) -> Made:
+    """What `make` makes; what transformers raises becomes a StageError that says what was tried."""
     try:
         return make()
     except (StageError, MemoryError):

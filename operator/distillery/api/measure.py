@@ -97,7 +97,8 @@ class Export(StageScheduling):
         description="gguf: f16, q8_0, q4_0; onnx: fp32, int8; safetensors: fp32, bf16."
     )
     gates: Annotated[list[ArtifactGate], Field(max_length=4)] = Field(
-        default=[], description="An artifact that misses one is not published."
+        default=[],
+        description="An artifact that misses one is not published; nor is one without a gate on agreement that answers less than half of the rows as the student does.",
     )
 
 
@@ -144,4 +145,4 @@ class Artifact(Model):
     evaluation: Annotated[list[MetricValue], Field(max_length=8)] = Field(
         default=[], description="Measured on the held-out rows in the artifact's own runtime."
     )
-    message: Text | None = Field(None, description="Which gate was missed.")
+    message: Text | None = Field(None, description="Why it is withheld: the gate that was missed, or why it could not be made.")

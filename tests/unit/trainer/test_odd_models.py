@@ -11,71 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.trainer import tiny
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig, PreTrainedModel
+from tests.unit.trainer.odd import GLM, add_adapter, contradicting, edit, export, journey, logits, read
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig
 
-from distillery.api.stages import planned_stages
-from distillery.api.student import Lora
-from distillery_trainer import stage
 from distillery_trainer.endings import end_ids, savable
 from distillery_trainer.errors import StageError
 from distillery_trainer.layers import keep_layers
 from distillery_trainer.models import fetch_model, read_generation, read_model, read_tokenizer
 from distillery_trainer.positions import UNLIMITED, position_limit
-from distillery_trainer.students import Student, with_adapters
+from distillery_trainer.students import Student
 from distillery_trainer.templates import Renderer, choose_template, template_of
-
-#: GLM's way: no end in tokenizer or template, three in the generation config.
-GLM = {"eos_token_id": [0, 1, 2], "do_sample": False, "temperature": 0.9, "top_p": 0.6}
-IDS = torch.arange(20)[None]
-
-
-def edit(folder: Path, name: str, **fields: Any) -> None:
-    """Change fields of a JSON file."""
-    file = folder / name
-    file.write_text(json.dumps({**(json.loads(file.read_text()) if file.exists() else {}), **fields}))
-
-
-def contradicting(folder: Path) -> PreTrainedModel:
-    """A model with a head of its own whose config.json says that the embedding is the head."""
-    made = tiny.model(tie_word_embeddings=False)
-    tiny.save(folder, made, tiny.tokenizer())
-    edit(folder, "config.json", tie_word_embeddings=True)
-    return made
-
-
-def add_adapter(folder: Path) -> None:
-    """A low-rank adapter that changes every answer, as peft leaves it beside the merged model."""
-    adapted = with_adapters(tiny.model(), Lora(rank=2, alpha=64))
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data.normal_()
-    adapted.save_pretrained(folder)
-
-
-def read(folder: Path, work: Path) -> PreTrainedModel:
-    """As stages read it."""
-    return read_model(fetch_model(f"file://{folder}", "teacher", work), torch.float32)
-
-
-def logits(model: Any) -> torch.Tensor:
-    """Of a few tokens."""
-    with torch.no_grad():
-        found: torch.Tensor = model(IDS).logits
-    return found
-
-
-def journey(root: Path, spec: dict[str, Any]) -> tiny.Place:
-    """Every stage up to the exports, each as its pod runs it."""
-    place = tiny.Place(root, spec)
-    assert place.execute("preflight") == 0, place.result().message
-    stages = planned_stages(place.job.spec)[1:-1]
-    hashes = {planned.name: f"{number:064x}" for number, planned in enumerate(stages)}
-    for planned in stages:
-        with tiny.kept_handlers():
-            environment = {**place.environment, "DISTILLERY_WORK": str(root / "work" / planned.name)}
-            code = stage.execute(planned.kind, planned.name, hashes[planned.name], hashes, environment)
-        assert code == 0, (planned.name, place.result().message)
-    return place
 
 
 def test_weights_decide_whether_the_head_is_the_embedding(tmp_path: Path) -> None:
@@ -233,3 +178,23 @@ def test_all_at_once_is_published_as_it_was_evaluated(tmp_path: Path) -> None:
     assert GenerationConfig.from_pretrained(trained).eos_token_id == [0, 1, 2]
     assert "lm_head.weight" in load_file(trained / "model.safetensors")
     assert AutoTokenizer.from_pretrained(trained).eos_token_id == 2
+
+
+def test_an_artifact_that_cannot_be_is_withheld_and_the_others_are_published(tmp_path: Path) -> None:
+    """A weight beyond F16: no file with infinity leaves the export stage, and nothing else is lost."""
+    made = tiny.model()
+    made.model.layers[0].mlp.up_proj.weight.data[3, 5] = 1e5
+    tiny.save(tmp_path / "teacher", made, tiny.tokenizer())
+    tiny.lines(tmp_path / "train.jsonl", [{**row, "prompt": f"{row['prompt']} {n}"} for row in tiny.PAIRS for n in range(2)])
+    exports = [export("gguf", "f16"), {"name": "whole", "format": "safetensors", "quantization": "fp32"}]
+    training = {"maxSteps": 1, "globalBatchSize": 4, "maxSequenceLength": 128, "learningRate": "0.0001"}
+    generation = {"generation": {"maxNewTokens": 4, "batchSize": 8}}
+    spec = tiny.spec(tmp_path, student={"fromTeacher": {"numHiddenLayers": 2}}, training=training, evaluation=generation, exports=exports)
+    spec["data"]["curation"] = {"decontaminate": False}
+    place = journey(tmp_path, spec, publish=True)
+    artifacts = {artifact.name: artifact for artifact in place.result().artifacts or ()}
+    assert artifacts["whole"].passed
+    assert artifacts["edge"].passed is False
+    assert artifacts["edge"].uri is None
+    assert "up_proj.weight' holds 1e+05, and f16 reaches to 6.55e+04" in (artifacts["edge"].message or "")
+    assert not list((tmp_path / "out").rglob("*.gguf"))
