@@ -133,13 +133,15 @@ def test_bindings_join_each_account_to_its_own_role(values: tuple[str, ...]) -> 
 def pod_specs(values: tuple[str, ...]) -> dict[str, Body]:
     """Every pod that the chart makes, the test's included."""
     deployments = {name: body["spec"]["template"]["spec"] for name, body in of_kind("Deployment", *values).items()}
-    return deployments | {name: body["spec"] for name, body in of_kind("Pod", *values).items()}
+    scheduled = {name: body["spec"]["jobTemplate"]["spec"]["template"]["spec"] for name, body in of_kind("CronJob", *values).items()}
+    return deployments | scheduled | {name: body["spec"] for name, body in of_kind("Pod", *values).items()}
 
 
 @pytest.mark.parametrize("values", [IMAGES, ALL])
 def test_every_pod_meets_pod_security_restricted(values: tuple[str, ...]) -> None:
     pods = pod_specs(values)
-    assert set(pods) == {"distillery-operator", "distillery-gateway", "distillery-test-health"}
+    backup = {"distillery-backup"} if values == ALL else set()
+    assert set(pods) == {"distillery-operator", "distillery-gateway", "distillery-test-health"} | backup
     for name, pod in pods.items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["securityContext"]["runAsUser"] > 0, name
@@ -204,7 +206,7 @@ def test_crds_upgrade_with_the_chart_and_outlive_it() -> None:
 
 
 def test_what_is_opt_in_is_off_by_default() -> None:
-    opt_in = {"NetworkPolicy", "ServiceMonitor", "PrometheusRule"}
+    opt_in = {"NetworkPolicy", "ServiceMonitor", "PrometheusRule", "CronJob"}
     assert not {body["kind"] for body in render(*IMAGES)} & opt_in
     assert {body["kind"] for body in render(*ALL)} >= opt_in
     assert set(of_kind("ConfigMap", *IMAGES)) == {"distillery-terms"}
@@ -236,6 +238,11 @@ def test_every_object_has_the_common_labels_and_one_identity() -> None:
         ("gateway.replicas=2", "set gateway.ledger.postgres.secret, or gateway.replicas to 1"),
         ("gateway.ledger.sqlite.storage=much", "/gateway/ledger/sqlite/storage"),
         ("gateway.answers.uri=https://answers", "/gateway/answers/uri"),
+        ("gateway.ledger.backup.to=s3://bucket/one", "/gateway/ledger/backup/to"),
+        ("gateway.ledger.backup.keep=0", "/gateway/ledger/backup/keep"),
+        ("gateway.ledger.backup.retention=3", "'retention' not allowed"),
+        ("gateway.ledger.backup.enabled=true", "gateway.ledger.backup.to is needed"),
+        ("gateway.ledger.enabled=false,gateway.ledger.backup.enabled=true", "there is no ledger to back up"),
         ("openBaseURLs={llama.models:8000}", "/openBaseURLs/0"),
         ("credentials[0].name=openai", "/credentials/0"),
     ],

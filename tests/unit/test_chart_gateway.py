@@ -34,6 +34,12 @@ def volumes(values: tuple[str, ...]) -> dict[str, tuple[str, Body]]:
     return {volume["name"]: (mounts[volume["name"]], volume) for volume in pod["volumes"]}
 
 
+def secrets_of(pod: Body) -> dict[str, Body]:
+    """Variables of its one container that come from Secrets."""
+    [container] = pod["containers"]
+    return {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in container.get("env", ()) if "valueFrom" in entry}
+
+
 def test_the_ledger_is_a_file_with_one_writer_that_outlives_the_release() -> None:
     deployment = of_kind("Deployment", *IMAGES)["distillery-gateway"]
     assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
@@ -114,11 +120,11 @@ def test_values_reach_the_gateway(tmp_path: Any) -> None:
 
 
 def test_keys_of_the_store_are_named_one_by_one() -> None:
-    environment = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in gateway(ALL)["containers"][0]["env"]}
+    environment = secrets_of(gateway(ALL))
     needed = {name for name, reference in environment.items() if not reference["optional"]}
     assert needed == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
     assert {reference["name"] for reference in environment.values()} == {"answers"}
-    assert "env" not in gateway(IMAGES)["containers"][0]
+    assert not secrets_of(gateway(IMAGES))
 
 
 def test_the_gateway_may_reach_the_ports_of_its_teachers() -> None:

@@ -38,6 +38,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{- define "distillery.backup.account" -}}
+{{- with .Values.gateway.ledger.backup.serviceAccount -}}
+{{- if .create }}{{ default (printf "%s-backup" (include "distillery.fullname" $)) .name }}{{ else }}{{ required "gateway.ledger.backup.serviceAccount.name is needed where create is false" .name }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "distillery.image.operator" -}}
 {{ required "image.operator is needed: the full reference of the image that `make images` or operator/Dockerfile built and that your nodes can pull" .Values.image.operator }}
 {{- end }}

@@ -4,6 +4,7 @@ runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch         # else each mount opens the ledger's files to the group again
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -30,6 +31,18 @@ readinessProbe:
     port: metrics
   periodSeconds: 5
   timeoutSeconds: 3
+{{- end }}
+
+{{/* Access to an object store, from the Secret of this name. */}}
+{{- define "distillery.store.environment" -}}
+{{- range $key, $optional := dict "AWS_ACCESS_KEY_ID" false "AWS_SECRET_ACCESS_KEY" false "AWS_SESSION_TOKEN" true "AWS_REGION" true "AWS_ENDPOINT_URL" true }}
+- name: {{ $key }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $ }}
+      key: {{ $key }}
+      optional: {{ $optional }}
+{{- end }}
 {{- end }}
 
 {{/* Where the pods may run. */}}
