@@ -119,7 +119,7 @@ class Completions:
             return
         self._metrics.requests.labels("hit" if served.cache == "hit" else "joined").inc()
         try:
-            await self._buyer.ledger.mark_hit(standing.ref, served.cost)
+            await self._buyer.ledger.mark_hit(standing.ref, served.cost, self._buyer.now())
         except LedgerError as error:
             log.warning("a hit was not counted: %s", error)
 

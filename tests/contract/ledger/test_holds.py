@@ -155,7 +155,7 @@ async def test_usage_of_a_job(ledger: Ledger) -> None:
     await ledger.settle(holds[0].id, 30, 3, 4, NOON, None)
     await ledger.settle(holds[1].id, 110, 5, 6, NOON, None)
     await ledger.doubt(holds[2].id, NOON, Why.STREAM_CUT)
-    await ledger.mark_hit(wallet.job(), 30)
+    await ledger.mark_hit(wallet.job(), 30, NOON)
     usage = await ledger.usage(wallet.job())
     assert usage == JobUsage(
         requests=4, hits=1, tokens_in=8, tokens_out=10, settled=130, held=100, in_doubt=100, reserved=usage.reserved, overrun=10, saved=30,

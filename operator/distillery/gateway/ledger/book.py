@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .chain import Entry, link
+from .chain import FORMAT, Entry, link
 from .contract import Account, HoldResolved, JobRef, LedgerError
 from .rows import AccountRow, AnswerRow, HeadRow, HoldRow, JobRow, Move, ReservationRow, stamp
 from .windows import day_of, not_before
@@ -24,6 +25,15 @@ class Seen:
     writer: int
     at: str
     known: int
+
+
+@dataclass(slots=True)
+class Hits:
+    """Answers of one transaction that a job had for nothing: one entry for all."""
+
+    at: datetime
+    count: int = 0
+    saved: int = 0
 
 
 @dataclass(slots=True)
@@ -55,6 +65,7 @@ class Book:
     answers: list[AnswerRow] = field(default_factory=list)
     moved: list[tuple[str, str]] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    hits: dict[JobRef, Hits] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     gateways: list[tuple[int, int, str]] = field(default_factory=list)
     """Gateways that live, this one too: number, the newest gateway that it knew of at its last sign of life, and when that was."""
@@ -75,16 +86,33 @@ class Book:
         self.enter(kind, at, accounts=accounts, moves=moves, **facts)
 
     def enter(self, kind: str, at: datetime, **facts: object) -> None:
-        """Chain an entry."""
+        """Chain an entry. The first of all says how to read them."""
+        if not self.head.sequence:
+            self.upgrade(at)
+        self._link(kind, at, facts)
+
+    def upgrade(self, at: datetime) -> None:
+        """Entries tell more from here on."""
+        self.head.format = FORMAT
+        self._link("format", at, {"format": FORMAT, "clock": self.head.clock})
+
+    def _link(self, kind: str, at: datetime, facts: Mapping[str, object]) -> None:
         entry = link(self.head.sequence + 1, self.head.digest, {"kind": kind, "at": stamp(at), **facts})
         self.head.sequence, self.head.digest = entry.sequence, entry.digest
         self.entries.append(entry)
+
+    def enter_hits(self) -> None:
+        """Chain what was counted."""
+        for job, hits in self.hits.items():
+            self.enter("hits", hits.at, budget=job.budget, job=job.uid, count=hits.count, saved=hits.saved)
 
     def current(self, accounts: tuple[Account, ...], at: datetime) -> tuple[int, ...]:
         """Ids of the accounts, opened where new and with their limits of now. A clock that was set back opens no closed window."""
         if not accounts:
             raise LedgerError("a request without accounts has no limits: give those of `accounts_of`")
-        self.head.clock = max(self.head.clock, day_of(at))
+        if (day := day_of(at)) > self.head.clock:
+            self.enter("day", at, day=day)
+            self.head.clock = day
         return tuple(self._account(not_before(account, self.head.clock), at) for account in accounts)
 
     def _account(self, wanted: Account, at: datetime) -> int:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 #: What the first entry follows.
 GENESIS = "0" * 64
+#: Of the entries that are written. 2: all that the tables say of holds, answers, jobs and the clock can be told from the entries; before,
+#: how an answer ended, cache hits and the clock could not. A chain says with an entry of the kind `format` from where on it is so.
+FORMAT = 2
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 

@@ -21,9 +21,9 @@ from . import database, reading, verify
 from .backup import Reach, backup, reached, restore, snapshot
 from .committing import Committer, Outage
 from .contract import LedgerError
+from .decisions import Accept, Acknowledge, Adjust, SetClock
 from .dump import dump
 from .operation import Operation
-from .upkeep import Accept, Acknowledge, Adjust, SetClock
 from .windows import accounts_of
 
 
@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_verify)
     check.add_argument("--database", help="URL of the ledger")
     check.add_argument("--export", type=Path, help="file of `export`, from the first entry on")
+    told = "where the chain stood before, as `status.ledger` of a TeacherBudget told it: finds what was cut off or written anew"
+    check.add_argument("--head", action="append", default=[], metavar="SEQUENCE:DIGEST", help=told)
     copy = commands.add_parser("backup", help="write a consistent copy, while the gateway goes on")
     copy.set_defaults(command=_backup)
     source = copy.add_mutually_exclusive_group()
@@ -97,12 +99,13 @@ def _export(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     if (given.database is None) == (given.export is None):
         raise LedgerError("verify: give either --database or --export")
+    heads = [verify.head_of(text) for text in given.head]
     if given.export is not None:
         with given.export.open(encoding="utf-8") as lines:
-            replay = verify.exported(lines)
+            replay = verify.exported(lines, heads)
     else:
         with _reading(given.database) as connection:
-            replay = verify.stored(connection)
+            replay = verify.stored(connection, heads)
     for fault in replay.faults:
         sys.stderr.write(fault + "\n")
     _say(entries=replay.sequence, head=replay.digest, accounts=len(replay.accounts), openHolds=len(replay.holds), faults=len(replay.faults))

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, insert, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from . import database, loading, saving, schema
-from .contract import Fenced, LedgerError, ReadOnly
+from .book import Book, Hits
+from .chain import FORMAT
+from .contract import Fenced, JobRef, LedgerError, ReadOnly
+from .decisions import Accept
 from .migrations import migrate
 from .operation import Operation, Wanted
 from .rows import stamp
 from .statements import Cursor
-from .upkeep import Accept, Sweep
+from .upkeep import Sweep
 
 
 class Outage(Exception):
@@ -65,6 +68,7 @@ class Committer:
                 outcomes.append(operation.apply(book))
             except LedgerError as error:
                 outcomes.append(error)
+        book.enter_hits()
         saving.save(cursor, book)
         self.read_only = head.read_only
         return outcomes
@@ -74,9 +78,23 @@ def opened(engine: Engine, at: datetime) -> Committer:
     """Migrate, become the newest writer (on SQLite the older one is fenced by it) and put in doubt what dead ones left."""
     with engine.begin() as connection:
         migrate(connection, at)
+        _upgrade(connection, at)
         epoch = loading.head(Cursor(connection)).epoch + 1
         connection.execute(update(schema.head).values(epoch=epoch))
         connection.execute(insert(schema.writers), {"id": epoch, "opened_at": stamp(at), "seen_at": stamp(at)})
     committer = Committer(engine, epoch)
     committer.commit([Sweep(at)])
     return committer
+
+
+def _upgrade(connection: Connection, at: datetime) -> None:
+    """From here on the entries of an older ledger tell all; what those before did not is entered once."""
+    cursor = Cursor(connection)
+    book = Book(loading.head(cursor), 0)
+    if not book.head.sequence or book.head.format == FORMAT:
+        return
+    book.upgrade(at)
+    for job in connection.execute(select(schema.jobs).where(schema.jobs.c.hits > 0).order_by(schema.jobs.c.uid, schema.jobs.c.budget)):
+        book.hits[JobRef(job.budget, job.uid)] = Hits(at, job.hits, job.saved)
+    book.enter_hits()
+    saving.save(cursor, book)

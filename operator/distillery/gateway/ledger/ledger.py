@@ -156,9 +156,9 @@ class Ledger:
         """Drop an answer whose body is lost or of no use, so that it is bought again. Idempotent."""
         await self._writer.submit(Forget(key, at, why))
 
-    async def mark_hit(self, job: JobRef, saved: int) -> None:
+    async def mark_hit(self, job: JobRef, saved: int, at: datetime) -> None:
         """Count a cache hit that would have cost `saved`."""
-        await self._writer.submit(MarkHit(job, saved))
+        await self._writer.submit(MarkHit(job, saved, at))
 
     async def unmoved(self, limit: int) -> list[StoredAnswer]:
         """The oldest answers whose body is in the database."""

@@ -130,5 +130,5 @@ def head(connection: Connection) -> Head:
 
 def entries(connection: Connection, after: int, most: int | None = None) -> Iterator[Entry]:
     """Entries with a sequence above `after`, in order, streamed."""
-    for row in connection.execution_options(yield_per=1000).execute(_ENTRIES.limit(most), {"after": after}):
+    for row in connection.execute(_ENTRIES.limit(most), {"after": after}, execution_options={"yield_per": 1000}):
         yield Entry(*row)

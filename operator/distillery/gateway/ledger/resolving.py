@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -16,7 +16,8 @@ from .rows import AnswerRow, Bucket, HoldRow, JobRow, Move, ReservationRow, stam
 from .why import UNHEARD, Outside, Why
 
 
-def _owner(book: Book, hold: HoldRow) -> tuple[ReservationRow, JobRow]:
+def owner(book: Book, hold: HoldRow) -> tuple[ReservationRow, JobRow]:
+    """On whose account a hold is, both to be changed."""
     row = book.reservation(hold.reservation)
     return row, book.job(JobRef(row.budget, row.uid))
 
@@ -34,11 +35,49 @@ def _learn(hold: HoldRow, told: Outside) -> None:
         hold.request_id = told.request_id
 
 
-def _returned(row: ReservationRow, source: Bucket, amount: int, tokens: int) -> list[Move]:
+def returned(row: ReservationRow, source: Bucket, amount: int, tokens: int) -> list[Move]:
     """Back to the reservation as far as the job needs it, else to the windows."""
     kept, kept_tokens = reserving.kept(row, amount, tokens)
     row.amount, row.tokens = row.amount + kept, row.tokens + kept_tokens
     return [(source, "reserved", kept, kept_tokens), (source, "free", amount - kept, tokens - kept_tokens)]
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What the provider asks for a request."""
+
+    amount: int
+    tokens_in: int
+    tokens_out: int
+
+    def against(self, hold: HoldRow) -> Settled:
+        """How much of it the hold covers."""
+        tokens = self.tokens_in + self.tokens_out
+        paid = min(self.amount, hold.amount)
+        return Settled(paid, self.amount - paid, tokens - min(tokens, hold.tokens))
+
+    def book(self, hold: HoldRow, row: ReservationRow, job: JobRow, at: datetime) -> tuple[list[Move], Settled]:
+        """End a hold with it, in the rows; gives the moves, for the caller to post: to settled, the excess to overrun, the rest back."""
+        source: Literal["in_doubt", "held"] = "in_doubt" if hold.state == "inDoubt" else "held"
+        result, paid_tokens = self.against(hold), min(self.tokens_in + self.tokens_out, hold.tokens)
+        if source == "held":
+            job.held -= hold.amount
+        else:
+            job.in_doubt -= hold.amount
+        job.settled, job.overrun = job.settled + result.paid, job.overrun + result.overrun
+        job.tokens_in, job.tokens_out = job.tokens_in + self.tokens_in, job.tokens_out + self.tokens_out
+        hold.state, hold.resolved_at = "settled", stamp(at)
+        hold.billed, hold.tokens_in, hold.tokens_out = self.amount, self.tokens_in, self.tokens_out
+        moves: list[Move] = [
+            (source, "settled", result.paid, paid_tokens),
+            ("free", "overrun", result.overrun, result.overrun_tokens),
+            *returned(row, source, hold.amount - result.paid, hold.tokens - paid_tokens),
+        ]
+        return moves, result
+
+    def facts(self) -> dict[str, object]:
+        """For the entry."""
+        return {"billed": self.amount, "input": self.tokens_in, "output": self.tokens_out}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +105,20 @@ class Settle:
     def apply(self, book: Book) -> Settled:
         """Move the bill to settled, what goes beyond the hold to overrun, the rest back."""
         hold = book.hold(self.hold)
-        tokens = self.tokens_in + self.tokens_out
-        paid, paid_tokens = min(self.amount, hold.amount), min(tokens, hold.tokens)
-        result = Settled(paid, self.amount - paid, tokens - paid_tokens)
-        if hold.state == "settled" and (hold.billed, hold.tokens_in, hold.tokens_out) == (self.amount, self.tokens_in, self.tokens_out):
-            return result
+        bill = Bill(self.amount, self.tokens_in, self.tokens_out)
+        if hold.state == "settled" and (hold.billed, hold.tokens_in, hold.tokens_out) == astuple(bill):
+            return bill.against(hold)
         if hold.state != "inDoubt":
             _dispatched(hold)
-        source: Literal["in_doubt", "held"] = "in_doubt" if hold.state == "inDoubt" else "held"
-        row, job = _owner(book, hold)
-        moves: list[Move] = [
-            (source, "settled", paid, paid_tokens),
-            ("free", "overrun", result.overrun, result.overrun_tokens),
-            *_returned(row, source, hold.amount - paid, hold.tokens - paid_tokens),
-        ]
-        if source == "held":
-            job.held -= hold.amount
-        else:
-            job.in_doubt -= hold.amount
-        job.settled, job.overrun = job.settled + paid, job.overrun + result.overrun
-        job.tokens_in, job.tokens_out = job.tokens_in + self.tokens_in, job.tokens_out + self.tokens_out
+        row, job = owner(book, hold)
+        moves, result = bill.book(hold, row, job, self.at)
         job.answers, job.total, job.squares = job.answers + 1, job.total + self.amount, job.squares + float(self.amount) ** 2
-        hold.state, hold.resolved_at = "settled", stamp(self.at)
-        hold.billed, hold.tokens_in, hold.tokens_out = self.amount, self.tokens_in, self.tokens_out
         _learn(hold, self.told)
-        facts: dict[str, object] = {"billed": self.amount, "input": self.tokens_in, "output": self.tokens_out, **self.told.facts()}
+        facts = {**bill.facts(), **self.told.facts()}
         if self.answer is not None:
-            facts["answer"] = self._store(book, self.answer)
+            facts |= {"answer": self._store(book, self.answer), "finish": self.answer.finish}
+            if self.answer.key != hold.request_key:
+                facts["key"] = self.answer.key
         book.post("settle", self.at, row.accounts, moves, hold=hold.id, job=row.uid, **facts)
         return result
 
@@ -128,8 +154,8 @@ class Release:
         if hold.state == "released":
             return
         _dispatched(hold)
-        row, job = _owner(book, hold)
-        moves = _returned(row, "held", hold.amount, hold.tokens)
+        row, job = owner(book, hold)
+        moves = returned(row, "held", hold.amount, hold.tokens)
         job.held, job.requests = job.held - hold.amount, job.requests - 1
         hold.state, hold.resolved_at, hold.why = "released", stamp(self.at), self.why.value
         _learn(hold, self.told)
@@ -159,7 +185,7 @@ class Doubt:
         if hold.state == "inDoubt":
             return
         _dispatched(hold)
-        row, job = _owner(book, hold)
+        row, job = owner(book, hold)
         job.held, job.in_doubt = job.held - hold.amount, job.in_doubt + hold.amount
         hold.state, hold.why = "inDoubt", self.why.value
         _learn(hold, self.told)

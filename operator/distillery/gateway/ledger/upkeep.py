@@ -1,4 +1,4 @@
-"""What is neither asked nor paid by a job: signs of life, cache hits, moved answers, and the decisions of a person."""
+"""What is neither asked nor paid by a job: signs of life, cache hits, answers that are moved or forgotten."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from . import reserving
-from .book import ENDED, Book, Seen
-from .contract import Account, JobRef, Swept
+from .book import ENDED, Book, Hits, Seen
+from .contract import JobRef, Swept
 from .operation import Span, Wanted
 from .resolving import Doubt
 from .rows import stamp
 from .why import Why
-from .windows import not_before
 
 #: A reservation without heartbeat or request for so long is given back.
 IDLE = timedelta(minutes=10)
@@ -87,6 +86,7 @@ class MarkHit:
 
     job: JobRef
     saved: int
+    at: datetime
 
     def wants(self, wanted: Wanted) -> None:
         """The job."""
@@ -94,8 +94,10 @@ class MarkHit:
 
     def apply(self, book: Book) -> None:
         """Count it."""
-        job = book.job(self.job)
-        job.hits, job.saved = job.hits + 1, job.saved + self.saved
+        job, hits = book.job(self.job), book.hits.setdefault(self.job, Hits(self.at))
+        for counted in (job, hits):
+            counted.saved += self.saved
+        job.hits, hits.count = job.hits + 1, hits.count + 1
 
     def afterwards(self) -> None:
         """A statistic: not worth keeping."""
@@ -125,111 +127,23 @@ class Forget:
 
     key: str
     at: datetime
-    why: Why
+    why: str
+    """A word of the closed list, or what a person says."""
 
     def wants(self, wanted: Wanted) -> None:
         """Whether it is there."""
         wanted.answers.add(self.key)
 
-    def apply(self, book: Book) -> None:
-        """Drop it from the index; what was paid for it stays paid."""
-        if self.key in book.answered:
-            book.answered.remove(self.key)
-            book.forgotten.append(self.key)
-            book.enter("forget", self.at, request=self.key, why=self.why)
+    def apply(self, book: Book) -> bool:
+        """Drop it from the index, if it is there; what was paid for it stays paid."""
+        if self.key not in book.answered:
+            return False
+        book.answered.remove(self.key)
+        book.forgotten.append(self.key)
+        # it may have been bought in this very transaction
+        book.answers = [row for row in book.answers if row.key != self.key]
+        book.enter("forget", self.at, request=self.key, why=self.why)
+        return True
 
     def afterwards(self) -> None:
         """Who misses it next finds out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """A person has compared a restored ledger with the provider's bill: it may grant again."""
-
-    at: datetime
-    why: str
-
-    def wants(self, wanted: Wanted) -> None:
-        """Nothing."""
-
-    def apply(self, book: Book) -> None:
-        """Chain the decision."""
-        if book.head.read_only is not None:
-            book.enter("accept", self.at, was=book.head.read_only, why=self.why)
-            book.head.read_only = None
-
-    def afterwards(self) -> None:
-        """The person sees the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adjust:
-    """Money that was spent but that the ledger does not know of, for example after a restore. Limits do not matter: it is a fact."""
-
-    accounts: tuple[Account, ...]
-    amount: int
-    tokens: int
-    at: datetime
-    why: str
-
-    def wants(self, wanted: Wanted) -> None:
-        """The accounts."""
-        wanted.accounts.extend(self.accounts)
-
-    def apply(self, book: Book) -> None:
-        """Book it as paid, under the limits that the accounts have."""
-        limited = tuple(_as_limited(book, not_before(account, book.head.clock)) for account in self.accounts)
-        book.post("adjust", self.at, book.current(limited, self.at), [("free", "settled", self.amount, self.tokens)], why=self.why)
-
-    def afterwards(self) -> None:
-        """The person sees the error."""
-
-
-def _as_limited(book: Book, account: Account) -> Account:
-    number = book.keys.get((account.budget, account.window, account.id, account.unit))
-    return account if number is None else book.accounts[number].account()
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """A person knows of a budget's overruns and has mended the price or the bound: they count as paid."""
-
-    budget: str
-    at: datetime
-    why: str
-
-    def wants(self, wanted: Wanted) -> None:
-        """Accounts with an overrun."""
-        wanted.overruns.add(self.budget)
-
-    def apply(self, book: Book) -> int:
-        """Move each to settled; how many accounts had one."""
-        found = [row for row in book.accounts.values() if row.budget == self.budget and row.overrun]
-        for row in found:
-            over = row.overrun
-            amounts = (over, 0) if row.unit == "USD" else (0, over)
-            book.post("acknowledge", self.at, (row.id,), [("overrun", "settled", *amounts)], why=self.why)
-        return len(found)
-
-    def afterwards(self) -> None:
-        """The person sees the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetClock:
-    """The clock once ran ahead, and everything since was booked in windows of the future: go back to the real day."""
-
-    at: datetime
-    why: str
-
-    def wants(self, wanted: Wanted) -> None:
-        """Nothing."""
-
-    def apply(self, book: Book) -> None:
-        """Later operations use the windows of `at`."""
-        day = stamp(self.at)[:10]
-        book.enter("clock", self.at, was=book.head.clock, day=day, why=self.why)
-        book.head.clock = day
-
-    def afterwards(self) -> None:
-        """The person sees the error."""

@@ -1,73 +1,82 @@
-"""Whether a ledger, or an export of it, is whole: its chain, its rules and its balances."""
+"""Whether a ledger, or an export of it, is whole: its chain, its rules, and that its tables say what the chain says."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from . import reading, schema
+from . import reading
+from .audit import Audit
 from .chain import Entry, parsed
-from .replay import Replay, replayed
+from .contract import Head, LedgerError
+from .replay import Replay
 
 
-def exported(lines: Iterable[str]) -> Replay:
+class Heads:
+    """Ends of the chain that were told elsewhere before. Only they show that its end was cut off, or that all of it was written anew."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self._heads = heads
+        self._found: dict[int, str] = {}
+
+    def pass_by(self, entry: Entry) -> None:
+        """Remember what stands where a head was."""
+        if any(head.sequence == entry.sequence for head in self._heads):
+            self._found[entry.sequence] = entry.digest
+
+    def missed(self, replay: Replay) -> None:
+        """Note which of them are not in the chain."""
+        for head in self._heads:
+            found = self._found.get(head.sequence)
+            if found is None and head.sequence > 0:
+                replay.faults.append(f"the chain was cut off: it ends with entry {replay.sequence}, entry {head.sequence} was told before")
+            elif found is not None and found != head.digest:
+                replay.faults.append(f"the chain was rewritten: entry {head.sequence} has another digest than was told before")
+
+
+def head_of(text: str) -> Head:
+    """SEQUENCE:DIGEST, as a budget's `status.ledger` has them."""
+    sequence, _, digest = text.partition(":")
+    if not (sequence.isascii() and sequence.isdigit()) or len(digest) != 64:
+        raise LedgerError(
+            f"--head {text}: give SEQUENCE:DIGEST, as in status.ledger.sequence and status.ledger.headDigest of a TeacherBudget"
+        )
+    return Head(int(sequence), digest)
+
+
+def exported(lines: Iterable[str], heads: Sequence[Head] = ()) -> Replay:
     """Check the lines of an export from the first entry on."""
-
-    def entries() -> Iterator[tuple[Entry, dict[str, Any]]]:
-        for line in lines:
-            digest, facts, body = parsed(line)
-            yield Entry(int(str(facts.get("sequence", 0))), digest, body), facts
-
-    return replayed(entries())
-
-
-def stored(connection: Connection) -> Replay:
-    """Check a ledger's entries, and that its tables say what the entries say. Reads all in the caller's transaction."""
-    replay = replayed((entry, json.loads(entry.body)) for entry in reading.entries(connection, 0))
-    head = reading.head(connection)
-    if (head.sequence, head.digest) != (replay.sequence, replay.digest):
-        replay.faults.append(f"the head says entry {head.sequence}, the chain ends with {replay.sequence}")
-    _compare_accounts(connection, replay)
-    _compare_holds(connection, replay)
-    _compare_jobs(connection, replay)
+    replay, known = Replay(), Heads(heads)
+    for line in lines:
+        digest, facts, body = parsed(line)
+        entry = Entry(int(str(facts.get("sequence", 0))), digest, body)
+        replay.read(entry, facts)
+        known.pass_by(entry)
+    known.missed(replay)
     return replay
 
 
-def _compare_accounts(connection: Connection, replay: Replay) -> None:
-    rows = {row.id: row for row in connection.execute(select(schema.accounts))}
-    for number in rows.keys() ^ replay.accounts.keys():
-        replay.faults.append(f"account {number} is only in {'the table' if number in rows else 'the chain'}")
-    for number in rows.keys() & replay.accounts.keys():
-        row, told = rows[number], replay.accounts[number]
-        if told.amounts != {bucket: getattr(row, bucket) for bucket in told.amounts} or told.limit != row.bound:
-            replay.faults.append(f"account {number} ({row.budget} {row.span} {row.period} {row.unit}) differs from its entries")
+def stored(connection: Connection, heads: Sequence[Head] = ()) -> Replay:
+    """Check a ledger's entries, and that its tables say what the entries say. Reads all in the caller's transaction.
+
+    What has ended is compared as it is read and then forgotten, so memory grows by a number for each answer and no more.
+    """
+    audit, known = Audit(connection), Heads(heads)
+    for entry in reading.entries(connection, 0):
+        audit.replay.read(entry, _facts(entry))
+        known.pass_by(entry)
+    audit.close()
+    known.missed(audit.replay)
+    return audit.replay
 
 
-def _compare_holds(connection: Connection, replay: Replay) -> None:
-    states = {"dispatched": "held", "inDoubt": "in_doubt"}
-    rows = connection.execute(select(schema.holds).where(schema.holds.c.state.in_(states)))
-    found = {row.id: (states[row.state], row.amount, row.tokens) for row in rows}
-    for number in found.keys() | replay.holds.keys():
-        if found.get(number) != replay.holds.get(number):
-            replay.faults.append(f"hold {number} differs from its entries")
-
-
-def _compare_jobs(connection: Connection, replay: Replay) -> None:
-    """What the jobs of a budget hold is what its total account holds."""
-    jobs, accounts, reservations = schema.jobs.c, schema.accounts.c, schema.reservations.c
-    of_jobs = select(jobs.budget, func.sum(jobs.held), func.sum(jobs.in_doubt)).group_by(jobs.budget)
-    of_totals = select(accounts.budget, accounts.held, accounts.in_doubt, accounts.reserved).where(
-        accounts.span == "total", accounts.unit == "USD"
-    )
-    unspent = (
-        select(reservations.budget, func.sum(reservations.amount)).where(reservations.closed_at.is_(None)).group_by(reservations.budget)
-    )
-    totals = {row[0]: tuple(map(int, row[1:])) for row in connection.execute(of_totals)}
-    held = {row[0]: tuple(map(int, row[1:])) for row in connection.execute(of_jobs)}
-    reserved = {row[0]: int(row[1]) for row in connection.execute(unspent)}
-    for budget, (in_hold, in_doubt, set_aside) in totals.items():
-        if held.get(budget, (0, 0)) != (in_hold, in_doubt) or reserved.get(budget, 0) != set_aside:
-            replay.faults.append(f"budget {budget}: its jobs hold another amount than its accounts")
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Of an entry whose body is none, its digest tells."""
+    try:
+        facts = json.loads(entry.body)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
