@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from .api import reasons
-from .api.base import problems
 from .api.budget import TeacherBudgetSpec
 from .api.governance import PolicyVerdict
 from .api.job import DistillationJobSpec
+from .api.problems import problems
 from .conditions import Verdict
 from .terms import Catalogue, judge, reason_of
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from .api.base import problems
 from .api.job import FROZEN, DistillationJobSpec
+from .api.problems import problems
 from .api.scheduling import StageScheduling
 from .api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN, Stage, canonical, digest, planned_stages
 from .settings import Settings

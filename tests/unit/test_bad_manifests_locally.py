@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 from tests.bad_manifests import BAD, Bad
 
-from distillery.api.base import Model, problems
+from distillery.api.base import Model
 from distillery.api.budget import TeacherBudgetSpec
 from distillery.api.job import DistillationJobSpec
+from distillery.api.problems import problems
 
 SPECS: dict[str, type[Model]] = {"DistillationJob": DistillationJobSpec, "TeacherBudget": TeacherBudgetSpec}
 #: Words of the API server for which pydantic has its own.
@@ -20,6 +21,8 @@ SCHEMA_WORDS = (
     "must have at most",
     "may not be",
 )
+#: Words of pydantic, which say nothing to whoever wrote a manifest.
+LIBRARY_WORDS = ("Input", "Extra inputs", "Field required", "instance of", "validat", "default factory", "valid string", "should")
 
 
 def test_there_are_enough_bad_manifests() -> None:
@@ -31,6 +34,8 @@ def test_a_bad_spec_is_refused_by_field(bad: Bad) -> None:
     with pytest.raises(ValidationError) as refused:
         SPECS[bad.manifest["kind"]].model_validate(bad.manifest["spec"])
     found = [line.partition(": ") for line in problems(refused.value, "spec")]
+    assert len(found) == 1
+    assert not any(word in found[0][2] for word in LIBRARY_WORDS)
     about = [message for path, _, message in found if names(bad.field, path, message)]
     assert about, found
     if not any(word in bad.expect for word in SCHEMA_WORDS):

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from distillery.api import reasons
+from distillery.api.problems import problems
 
 from .errors import Missing, StageError
 from .manifest import NAME, File, Manifest, sha256_of
@@ -32,11 +33,8 @@ def read_manifest(source: Source, folder: str) -> Manifest:
     try:
         return Manifest.model_validate_json(source.read(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StageError(
-            reasons.BAD_INPUT, f"{source.uri(path)} is not the manifest of a stage ({where}: {first['msg']}): name one, or delete it"
-        ) from error
+        text = f"{source.uri(path)} is not the manifest of a stage ({problems(error)[0]}): name one, or delete it"
+        raise StageError(reasons.BAD_INPUT, text) from error
 
 
 def find(source: Source, folder: str) -> Manifest | None:

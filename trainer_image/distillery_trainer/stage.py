@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec, FrozenJob
+from distillery.api.problems import problems
 from distillery.api.result import DONE, TERMINATED, USER_MISTAKE, StageResult
 from distillery.api.stages import FORMATS, PREFLIGHT, TRACES
 
@@ -166,9 +167,7 @@ def _load_job(path: Path) -> FrozenJob:
     except OSError as error:
         raise StageError(reasons.BAD_INPUT, f"{path}: the frozen job cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field_name = ".".join(str(part) for part in first["loc"])
-        raise StageError(reasons.INVALID_SPEC, f"{path}: {field_name}: {first['msg']}") from error
+        raise StageError(reasons.INVALID_SPEC, f"{path}: {problems(error)[0]}") from error
 
 
 def _perform(context: StageContext, module: ModuleType) -> StageResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
@@ -41,15 +41,6 @@ class Model(BaseModel):
     def wire(self) -> dict[str, Any]:
         """The JSON form: camelCase, nothing that is None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def problems(error: ValidationError, root: str = "") -> list[str]:
-    """What is wrong, one line per field, as the API server writes it: `spec.exports[0].name: ...`."""
-    lines = []
-    for found in error.errors(include_url=False):
-        path = root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"])
-        lines.append(f"{path.lstrip('.') or '(root)'}: {found['msg'].removeprefix('Value error, ')}")
-    return lines
 
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"

@@ -13,8 +13,8 @@ from decimal import Decimal
 from pydantic import ValidationError
 
 from distillery.api import reasons
-from distillery.api.base import problems
 from distillery.api.budget import BudgetSummary, TeacherBudgetSpec, TeacherBudgetStatus, TeacherStatus, Window
+from distillery.api.problems import problems
 from distillery.api.status import Condition
 from distillery.api.usage import BudgetSnapshot
 from distillery.conditions import Verdict, clip, status_of, updated

@@ -10,8 +10,9 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from distillery.api import reasons
-from distillery.api.base import DnsLabel, Model, problems
+from distillery.api.base import DnsLabel, Model
 from distillery.api.budget import BaseURL, BudgetTeacher
+from distillery.api.problems import problems
 from distillery.api.rules import Rule
 
 from .errors import refusal
@@ -130,7 +131,7 @@ def read_credentials(path: Path | None, open_base_urls: Collection[str], clock: 
     try:
         entries = TypeAdapter(list[CredentialEntry]).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise BadCredentials(f"{path}: " + "; ".join(problems(error))) from error
+        raise BadCredentials(f"{path}: " + "; ".join(problems(error, values=False))) from error
     if len({entry.name for entry in entries}) != len(entries):
         raise BadCredentials(f"{path}: two credentials have the same name; give each its own")
     return Credentials(entries, open_base_urls, clock, path.parent)

@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from distillery.api import reasons
-from distillery.api.base import problems
+from distillery.api.problems import problems
 from distillery.api.result import Progress
 from distillery.metrics import Metrics
 

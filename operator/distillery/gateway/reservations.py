@@ -11,9 +11,9 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from distillery.api import reasons
-from distillery.api.base import problems
 from distillery.api.governance import PolicyVerdict
 from distillery.api.money import usd
+from distillery.api.problems import problems
 from distillery.api.status import CostEstimate, TeacherUsage
 from distillery.api.usage import Reservation, ReservationRequest
 from distillery.prices import worst_case

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from distillery.api import reasons
-from distillery.api.base import problems
 from distillery.api.budget import BudgetTeacher, TeacherBudgetSpec
 from distillery.api.governance import DeclaredUse, PolicyVerdict
+from distillery.api.problems import problems
 from distillery.api.teacher import TeacherEndpoint
 from distillery.cluster import Body, NotFound
 from distillery.prices import PriceList, PriceUnknown, price_of

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
-from distillery.api.base import API_VERSION, problems
+from distillery.api.base import API_VERSION
 from distillery.api.budget import TeacherBudgetSpec
 from distillery.api.job import DistillationJobSpec, FrozenJob
+from distillery.api.problems import problems, shown
 from distillery.api.result import USER_MISTAKE
 from distillery.api.stages import digest
 
@@ -29,8 +30,7 @@ def load_job(path: Path, root: Path, store: Path) -> FrozenJob:
     The uid is made from the content, so that running the same file again resumes. BadManifest where it cannot be run.
     """
     manifest = _manifest(path, "DistillationJob")
-    name = str(manifest.get("metadata", {}).get("name", ""))
-    namespace = str(manifest.get("metadata", {}).get("namespace", "local"))
+    name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "local")
     try:
         spec = DistillationJobSpec.model_validate(manifest.get("spec"))
     except ValidationError as error:
@@ -46,7 +46,7 @@ def load_job(path: Path, root: Path, store: Path) -> FrozenJob:
 def load_budget(path: Path, name: str) -> TeacherBudgetSpec:
     """The TeacherBudget `name` in the file at `path`. BadManifest where it is another one, or not valid."""
     manifest = _manifest(path, "TeacherBudget")
-    found = manifest.get("metadata", {}).get("name")
+    found = manifest["metadata"]["name"]
     if found != name:
         raise BadManifest(f'{path}: holds TeacherBudget "{found}", but the job\'s spec.budgetRef names "{name}"; give the file of that one')
     try:
@@ -60,13 +60,27 @@ def _manifest(path: Path, kind: str) -> dict[str, Any]:
         documents = [d for d in yaml.safe_load_all(path.read_text()) if isinstance(d, dict) and d.get("kind") == kind]
     except OSError as error:
         raise BadManifest(f"{path}: {error.strerror}; give the path of a {kind} manifest") from error
-    except yaml.YAMLError as error:
-        raise BadManifest(f"{path}: not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BadManifest(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        raise BadManifest(f"{path}{place}: not YAML: {error.problem}; correct it") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # a date that is none, a character that YAML does not know, brackets without end
+        raise BadManifest(f"{path}: not YAML: {' '.join(str(error).split())[:200]}; correct it, or put texts in quotes") from error
     if len(documents) != 1:
         raise BadManifest(f"{path}: holds {len(documents)} {kind}s; give a file with exactly one")
-    if documents[0].get("apiVersion") != API_VERSION:
-        raise BadManifest(f"{path}: apiVersion is {documents[0].get('apiVersion')!r}; write {API_VERSION}")
-    return documents[0]
+    found = documents[0]
+    if found.get("apiVersion") != API_VERSION:
+        raise BadManifest(f"{path}: apiVersion is {shown(found.get('apiVersion'))}; write {API_VERSION}")
+    metadata = found.get("metadata")
+    for field in ("name", "namespace") if isinstance(metadata, dict) else ():
+        if not isinstance(metadata.get(field, ""), str):
+            raise BadManifest(f"{path}: metadata.{field}: is {shown(metadata[field])}, which is no text; put it in quotes")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise BadManifest(f"{path}: metadata.name: is missing; add it")
+    return found
 
 
 def _mapped(value: Any, root: Path, store: Path, key: str = "") -> Any:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
-from distillery.api.base import Model, problems
+from distillery.api.base import Model
 from distillery.api.governance import Country, Day, DeclaredUse, Obligation, TermsId
+from distillery.api.problems import problems
 from distillery.api.rules import Rule, Spelling
 from distillery.api.stages import digest
 

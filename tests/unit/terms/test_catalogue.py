@@ -118,13 +118,13 @@ def test_a_match_needs_every_field_that_it_names(match: dict[str, object], decla
     ("text", "complaint"),
     [
         ("{", "own terms: not YAML"),
-        ("[]", "own terms: (root): Input should be"),
+        ("[]", "own terms: (root): is a list; it must be an object"),
         (f"version: v\nentries: [{ENTRY}, {ENTRY}]", "two entries have the same id"),
         (f"version: v\nentries: [{ENTRY.replace('service', 'weights')}]", "entries[0]: only a service has hosts"),
         ("version: v\nentries: [" + ENTRY.replace("title", 'url: "https://x.example", title') + "]", "set reviewBy"),
         (
             f"version: v\nentries: [{ENTRY.replace('permit', 'allow')}]",
-            "entries[0].rules[0].effect: Input should be 'deny', 'requireApproval'",
+            "entries[0].rules[0].effect: is \"allow\"; it must be 'deny', 'requireApproval'",
         ),
         (f"version: v\nentries: [{ENTRY.replace('effect', 'when: {task: [draw]}, effect')}]", "entries[0].rules[0].when.task[0]"),
     ],

@@ -13,6 +13,7 @@ import httpx2
 from pydantic import ValidationError
 
 from distillery.api import reasons
+from distillery.api.problems import problems
 from distillery.api.result import OUT_OF_BUDGET
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError
@@ -128,7 +129,7 @@ class Gateway:
         try:
             return TeacherInfo.model_validate_json(response.content)
         except ValidationError as error:
-            raise Later(f"the gateway's word on the teacher is not understood: {error.errors()[0]['msg']}", None, busy=False) from error
+            raise Later(f"the gateway's word on the teacher is not understood: {problems(error)[0]}", None, busy=False) from error
 
     async def ask(self, path: str, body: Mapping[str, Any], sample: int = 0) -> Reply:
         """One request in the form of the OpenAI API, for example to /v1/chat/completions. Trouble where there is no answer."""
