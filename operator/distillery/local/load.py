@@ -75,11 +75,11 @@ def _manifest(path: Path, kind: str) -> dict[str, Any]:
     if found.get("apiVersion") != API_VERSION:
         raise BadManifest(f"{path}: apiVersion is {shown(found.get('apiVersion'))}; write {API_VERSION}")
     metadata = found.get("metadata")
-    for field in ("name", "namespace") if isinstance(metadata, dict) else ():
-        if not isinstance(metadata.get(field, ""), str):
-            raise BadManifest(f"{path}: metadata.{field}: is {shown(metadata[field])}, which is no text; put it in quotes")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise BadManifest(f"{path}: metadata.name: is missing; add it")
+    for field in ("name", "namespace"):
+        if not isinstance(metadata.get(field, ""), str):
+            raise BadManifest(f"{path}: metadata.{field}: is {shown(metadata[field])}, which is no text; put it in quotes")
     return found
 
 
