@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,32 +9,31 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
+from distillery.api.patterns import knows_ascii_words_alone
 from distillery.api.rows import Prompt
 
 from .errors import StageError
+from .metrics import answer_of
 from .positions import position_limit
 from .students import Student
 from .templates import Renderer
 
 
-def answer_pattern(spec: DistillationJobSpec) -> None:
-    """data.evaluation.answer.extract compiles and has a group."""
+def answers_can_be_found(spec: DistillationJobSpec, truths: Iterable[str | None]) -> None:
+    r"""An expression with `\b`, which sees ASCII letters alone, would find no answer that begins or ends with another, and say nothing."""
     answer = spec.data.evaluation.answer if spec.data.evaluation else None
-    if answer is None:
+    if answer is None or not knows_ascii_words_alone(answer.extract):
         return
-    field = f"spec.data.evaluation.answer.extract: {answer.extract!r}"
-    try:
-        groups = re.compile(answer.extract).groups
-    except re.error as error:
-        raise StageError(reasons.BAD_INPUT, f"{field} is no regular expression ({error}); correct it") from error
-    if not groups:
-        raise StageError(reasons.BAD_INPUT, f"{field} has no group; put the answer's part in parentheses")
+    other = next((truth for truth in truths if truth and not truth.isascii()), None)
+    if other is not None:
+        text = rf"\b in it sees ASCII letters alone, and {other[:60]!r} is a true answer; write (?:^|[^\pL]) or (?:[^\pL]|$) in its place"
+        raise StageError(reasons.BAD_INPUT, f"spec.data.evaluation.answer.extract: {answer.extract!r}: {text}")
 
 
 def gates_can_be_measured(spec: DistillationJobSpec, answer: dict[str, Any] | None) -> None:
     """A gate on labelAccuracy needs the held-out rows' true answers (with teacher.traces: in those traces)."""
     gated = {gate.metric for gate in spec.evaluation.gates} | {gate.metric for export in spec.exports for gate in export.gates}
-    if "labelAccuracy" in gated and answer is None:
+    if "labelAccuracy" in gated and answer_of(answer) is None:
         text = "a gate on labelAccuracy needs true answers, and these traces were made without data.evaluation.answer"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: {text}: remove the gate, or trace again with it")
 

@@ -28,7 +28,7 @@ from .gates import check_gates
 from .generate import generate
 from .losses import chunk_rows
 from .manifest import Manifest
-from .metrics import TokenSums, decimal, exact_match, label_accuracy
+from .metrics import TokenSums, answer_of, decimal, exact_match, label_accuracy
 from .models import ModelFiles, count_parameters, read_model, read_tokenizer
 from .scoring import Scorer
 from .signal import Signal
@@ -63,8 +63,7 @@ class HeldOut:
     @property
     def answer(self) -> Answer | None:
         """How the true answer is found; None where the rows have none."""
-        wire = self.lineage["answer"]
-        return Answer.model_validate(wire) if wire else None
+        return answer_of(self.lineage["answer"])
 
     @property
     def white_box(self) -> bool:

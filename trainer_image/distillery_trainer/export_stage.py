@@ -17,7 +17,6 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from distillery.api import reasons
-from distillery.api.data import Answer
 from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
@@ -29,7 +28,7 @@ from .examples import read_lines, write_lines
 from .export.runtimes import main_file, make, open_runtime
 from .gates import judged
 from .manifest import Manifest, sha256_of
-from .metrics import decimal, exact_match, label_accuracy
+from .metrics import answer_of, decimal, exact_match, label_accuracy
 from .positions import position_limit
 from .stage import Outcome, StageContext
 from .stores import local_files
@@ -119,8 +118,9 @@ def measured(
     references, teacher = [line["completion"] for line in lines], [line["teacher_answer"] for line in lines]
     metrics = {"exactMatch": exact_match(answers, references)}
     score, best = metrics["exactMatch"], exact_match(teacher, references)
-    if answer is not None:
-        how, truths = Answer.model_validate(answer), [line["truth"] for line in lines]
+    how = answer_of(answer)
+    if how is not None:
+        truths = [line["truth"] for line in lines]
         score, best = label_accuracy(answers, truths, how), label_accuracy(teacher, truths, how)
         metrics["labelAccuracy"] = score
     if best:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from distillery.api import reasons
+from distillery.api.base import problems
 from distillery.api.data import Answer
+from distillery.api.patterns import compiled, encodable
+
+from .errors import StageError
 
 if TYPE_CHECKING:  # publish reads numbers and needs no torch, whose import takes seconds
     import torch
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def answer_of(wire: Mapping[str, Any] | None) -> Answer | None:
+    """How traces say that the true answer is found; None where their rows have none. StageError where that cannot be used any more."""
+    try:
+        return Answer.model_validate(wire) if wire else None
+    except ValidationError as error:
+        text = f"{'; '.join(problems(error, 'answer'))}: trace again with data.evaluation.answer corrected"
+        raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: these traces were made with an {text}") from error
 
 
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> float:
@@ -30,7 +45,8 @@ def label_accuracy(answers: Sequence[str], truths: Sequence[str | None], answer:
 
 def label_in(text: str, extract: str) -> str:
     """The first group of the last match that is not empty (an expression like `(.*)` also matches the nothing behind a text)."""
-    return next((label for label in reversed([found.group(1) or "" for found in re.finditer(extract, text)]) if label), "")
+    found = [match.group(1) or "" for match in compiled(extract).finditer(encodable(text))]
+    return next((label for label in reversed(found) if label), "")
 
 
 def normalized(text: str, steps: Sequence[str]) -> str:

@@ -41,9 +41,9 @@ _PROMPT = 16
 def run(context: StageContext) -> Outcome:
     """StageError for the first thing that is wrong; else hashes and what is reused."""
     spec = context.job.spec
-    checks.answer_pattern(spec)
     digests = {role: digest_input(uri, role, context.work) for role, uri in input_uris(spec).items()}
     teaching = _teaching(context)
+    checks.answers_can_be_found(spec, (example.row.truth for example in teaching.held))
     if teaching.endpoint:
         digests["teacher"] = teaching.endpoint.digest
     student = student_of(context, teaching)

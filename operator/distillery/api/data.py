@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from .base import DataURI, FieldName, LocalRef, Model, Text
+from .patterns import LINEAR, AnswerPattern
 
 Format = Literal["messages", "prompt", "promptCompletion"]
 #: Without rows of its own, evaluation holds out a tenth of the training rows, at most this many.
@@ -42,8 +43,9 @@ class Answer(Model):
     """How the truth of a held-out row is found in the text that a model wrote."""
 
     field: FieldName = Field("answer", description="Column with the true answer; numbers and truth values count as the file spells them.")
-    extract: Annotated[str, Field(min_length=1, max_length=512)] = Field(
-        "(.*)", description="Python regular expression; its first group in the generated text (last match) is the answer."
+    extract: Annotated[str, Field(min_length=1, max_length=512), *LINEAR, AnswerPattern()] = Field(
+        "(.*)",
+        description="Regular expression, which runs in linear time (RE2); its first group in the generated text (last match) is the answer.",
     )
     normalize: Annotated[list[Literal["lower", "strip", "punctuation"]], Field(max_length=3)] = Field(
         default=["strip"], description="Done to both sides before they are compared."

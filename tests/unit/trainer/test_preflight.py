@@ -214,16 +214,16 @@ def test_users_mistakes_are_told_with_field_and_remedy(tmp_path: Path, name: str
     assert told in place.result().message
 
 
-@pytest.mark.parametrize(
-    ("pattern", "told"), [("(", "is no regular expression"), ("yes|no", "has no group; put the answer's part in parentheses")]
-)
-def test_answer_pattern(tmp_path: Path, pattern: str, told: str) -> None:
-    """Its first group is the answer."""
+def test_a_word_border_that_would_find_no_true_answer_is_told(tmp_path: Path) -> None:
+    """RE2 sees it between ASCII letters alone; accuracy 0 would be all that one sees of that."""
     spec = spec_in(tmp_path)
-    spec["data"]["evaluation"] = {**spec["data"]["train"], "answer": {"extract": pattern}}
+    rows = [{"prompt": f"{n}?", "completion": "да", "answer": "да"} for n in range(4)]
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = {"extract": r"\b(\w+)\b"}
+    spec["data"]["evaluation"] = {"uri": f"file://{tmp_path}/held.jsonl", "format": "promptCompletion", "answer": answer}
     place = tiny.Place(tmp_path, spec)
     assert preflight(place) == 64
-    assert told in place.result().message
+    assert r"\b in it sees ASCII letters alone, and 'да' is a true answer" in place.result().message
 
 
 @pytest.mark.parametrize(
