@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.unit.gateway.conftest import Gate
 from tests.unit.gateway.teacher_double import Behaviour, answers, completion, raw, status
 
@@ -106,13 +107,18 @@ async def test_how_a_kept_answer_ended(gate: Gate, finish: str | None, kept: str
 
 
 async def test_only_what_is_known_of_an_answer_is_kept(gate: Gate) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "s"}, {"type": "text", "text": "o"}]}
     strange = {"tool_calls": [{"x": 1}], "reasoning": "so", "refusal": None, "audio": {"data": "…"}}
-    message = {"role": "tool", "content": [{"type": "text", "text": "a", "x": 1}, {"type": "image_url", "image_url": {}}], **strange}
+    message = {
+        "role": "tool",
+        "content": [{"type": "text", "text": "a", "x": 1}, {"type": "image_url", "image_url": {}}, thought],
+        **strange,
+    }
     found = {"index": 5, "finish_reason": "stop", "message": message, "logprobs": None, "x": {}}
     usage = {**USAGE, "cost": 0.1, "prompt_tokens_details": {"cached_tokens": 1, "x": {"y": 1}}, "index": 3}
     gate.teacher.script.append(choices(found, id="i", created=1, model="m", usage=usage, x_debug=[1]))
     reply = await gate.ask()
-    parts = [{"type": "text", "text": "a"}]
+    parts = [{"type": "text", "text": "a"}, {"type": "thinking", "thinking": "so"}]
     assert reply.json == {
         "id": "i",
         "created": 1,
@@ -248,3 +254,73 @@ async def test_of_several_usages_the_largest_counts(gate: Gate) -> None:
     body = json.dumps(completion({"messages": []}, usage={"prompt_tokens": 10, "completion_tokens": 7}))
     gate.teacher.script.append(raw(body[:-1].encode() + b', "usage": {"prompt_tokens": 1, "completion_tokens": 0}}'))
     assert (await gate.ask()).headers["X-Distillery-Cost"] == str(10 * 1000 + 7 * 4000)
+
+
+def sse(*chunks: Any, done: bool = True, after: str = "") -> Behaviour:
+    """A stream of these chunks."""
+
+    async def behave(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
+        events = [f"data: {chunk if isinstance(chunk, str) else json.dumps(chunk)}\n\n" for chunk in chunks]
+        text = "".join([*events, *(["data: [DONE]\n\n"] if done else []), after])
+        return web.Response(text=text, content_type="text/event-stream")
+
+    return behave
+
+
+def part(text: str = "", index: Any = 0, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}], **more}
+
+
+END, PAID = part(finish="stop"), {"choices": [], "usage": USAGE}
+DEAR, FREE = ({"choices": [], "usage": {"prompt_tokens": count, "completion_tokens": count}} for count in (9000, 0))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "n", "given", "settled"),
+    [
+        (sse(part("4"), part("2"), END, PAID), 1, ["42"], COST),
+        # one of two came
+        (sse(part("42"), END, PAID), 2, ["42"], COST),
+        (sse(part("42"), END, part("43", 1), PAID, done=False), 2, ["42"], COST),
+        # no word for its end: the end of the stream is it
+        (sse(part("42"), PAID), 1, ["42"], COST),
+        # nothing counts after the end
+        (sse(part("42"), END, PAID, after=f"data: {json.dumps(DEAR)}\n\n"), 1, ["42"], COST),
+        (sse(part("42"), END, PAID, after=f"data: {json.dumps(part('3'))}\n\n"), 1, ["42"], COST),
+        # of several usages the largest counts, wherever it stands
+        (sse(part("42", usage={"prompt_tokens": 10, "completion_tokens": 1}), END, PAID, FREE), 1, ["42"], COST),
+        (sse(part("42"), {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]}), 1, ["42"], COST),
+        (sse(part("42"), {**END, "x_groq": {"usage": USAGE}}), 1, ["42"], COST),
+    ],
+)  # fmt: skip
+async def test_a_stream_is_the_answer_that_it_makes(gate: Gate, behaviour: Behaviour, n: int, given: list[str], settled: int) -> None:
+    gate.teacher.script.append(behaviour)
+    streamed, kept = await gate.ask(n=n, stream=True), await gate.ask(n=n)
+    assert streamed.text.endswith("data: [DONE]\n\n")
+    assert (kept.cache, texts(kept), kept.headers["X-Distillery-Choices"]) == ("hit", given, f"{len(given)}/{n}")
+    assert (await gate.window()).settled == settled
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "settled", "doubt"),
+    [
+        (sse(part("42"), "no JSON", END, PAID), "teacher_failed", COST, False),
+        (sse(part("42"), [1], END, PAID), "teacher_failed", COST, False),
+        (sse(part("42"), part("x", index="0"), END, PAID), "teacher_failed", COST, False),
+        (sse(part("42"), {"choices": "x"}, END, PAID), "teacher_failed", COST, False),
+        (sse(part("42", finish="SAFETY"), PAID), "teacher_failed", COST, False),
+        (sse(PAID), "teacher_failed", COST, False),
+        (sse(part("42"), END), "in_doubt", 0, True),
+        (sse(), "in_doubt", 0, True),
+        (sse({"error": {"message": "no", "code": 429}}), "rate_limit_exceeded", 0, False),
+        (sse({"error": {"message": "no", "code": 400}}, done=False), "teacher_failed", 0, False),
+        (sse(part("42"), {"error": {"message": "no", "code": 429}}), "in_doubt", 0, True),
+        (sse(part("42"), {"error": {"message": "no", "code": 429}}, done=False), "in_doubt", 0, True),
+    ],
+)
+async def test_a_stream_that_cannot_be_used_is_paid_or_told(gate: Gate, behaviour: Behaviour, code: str, settled: int, doubt: bool) -> None:
+    gate.teacher.script.append(behaviour)
+    reply = await gate.ask(stream=True)
+    assert f'"code":"{code}"' in reply.text.replace('": "', '":"')
+    window = await gate.window()
+    assert (window.settled, window.in_doubt > 0) == (settled, doubt)

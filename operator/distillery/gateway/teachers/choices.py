@@ -22,6 +22,7 @@ _NONE: Final = -9999.0
 _NAME: Final = 200
 _TOP: Final = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _REASONING: Final = ("reasoning_content", "reasoning")
+_THOUGHTS: Final = ("thinking", "reasoning")
 
 
 class Unusable(ValueError):
@@ -112,12 +113,25 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(content: object) -> Any:
+    """A text or nothing, or parts: of text, and of thoughts, which some servers give as a list of texts in turn."""
     if content is None:
         return None
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return [{"type": "text", "text": _text("message.content", part.get("text"))} for part in parts]
-    return _text("message.content", content)
+    if not isinstance(content, list):
+        return _text("message.content", content)
+    found = []
+    for part in (part for part in content if isinstance(part, dict)):
+        kind = part.get("type")
+        if kind == "text":
+            found.append({"type": kind, "text": _text("message.content", part.get("text"))})
+        elif isinstance(kind, str) and kind in _THOUGHTS:
+            found.append({"type": kind, kind: _thought(part.get(kind))})
+    return found
+
+
+def _thought(given: object) -> str:
+    if isinstance(given, list):
+        return "".join(_text("message.content", part.get("text")) for part in given if isinstance(part, dict))
+    return _text("message.content", given)
 
 
 def _text(name: str, value: object) -> str:

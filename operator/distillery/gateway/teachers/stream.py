@@ -74,7 +74,9 @@ class Assembly:
         kind = "chat.completion" if self._chat else "text_completion"
         choices = [self._choices[index] for index in sorted(self._choices)]
         ended = [choice for choice in choices if done or choice["finish_reason"] is not None]
-        return {**self._top, "object": kind, "choices": ended, "usage": self._usage, **({"error": self.error} if self.error else {})}
+        # an error after the first words says nothing about what they cost
+        failed = {"error": self.error} if self.error and not choices else {}
+        return {**self._top, "object": kind, "choices": ended, "usage": self._usage, **failed}
 
     def _add_choice(self, part: Mapping[str, Any]) -> list[str]:
         index = part.get("index") or 0
