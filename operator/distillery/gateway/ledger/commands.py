@@ -6,20 +6,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from distillery.api.money import NANO
-
-from . import database, reading, verify
+from . import doubts, reading, verify
 from .backup import Reach, backup, reached, restore, snapshot
-from .committing import Committer, Outage
+from .committing import Outage
+from .console import command, database_flag, decide, looking, nano, say
 from .contract import LedgerError
 from .decisions import Accept, Acknowledge, Adjust, SetClock
 from .dump import dump
@@ -31,9 +27,9 @@ def main(arguments: list[str], outside: Reach | None = None) -> int:
     """Run one command; the exit status. `outside` reaches what is no database and no file."""
     given = _parser().parse_args(arguments)
     given.outside = outside
-    command: Callable[[argparse.Namespace], int] = given.command
+    does: Callable[[argparse.Namespace], int] = given.command
     try:
-        return command(given)
+        return does(given)
     except (LedgerError, DBAPIError, Outage, OSError, ValueError) as error:
         sys.stderr.write(f"distillery-gateway ledger: {error}\n")
         return 1
@@ -42,50 +38,37 @@ def main(arguments: list[str], outside: Reach | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distillery-gateway ledger", description="Looks after the ledger of teacher budgets.")
     commands = parser.add_subparsers(required=True)
-    export = _command(commands.add_parser("export", help="write the chain of entries as JSON lines"), _export)
+    export = command(commands.add_parser("export", help="write the chain of entries as JSON lines"), _export)
     export.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="only entries after this one")
     export.add_argument("--to", type=Path, help="file; standard output if absent")
     check = commands.add_parser("verify", help="check chain, rules and balances of a ledger or an export")
     check.set_defaults(command=_verify)
-    check.add_argument("--database", help="URL of the ledger")
-    check.add_argument("--export", type=Path, help="file of `export`, from the first entry on")
+    one = check.add_mutually_exclusive_group()
+    database_flag(one, required=False)
+    one.add_argument("--export", type=Path, help="file of `export`, from the first entry on")
     told = "where the chain stood before, as `status.ledger` of a TeacherBudget told it: finds what was cut off or written anew"
     check.add_argument("--head", action="append", default=[], metavar="SEQUENCE:DIGEST", help=told)
     copy = commands.add_parser("backup", help="write a consistent copy, while the gateway goes on")
     copy.set_defaults(command=_backup)
     source = copy.add_mutually_exclusive_group()
-    _database(source, required=False)
+    database_flag(source, required=False)
     source.add_argument("--gateway", metavar="URL", help="take the copy from this gateway, as its backup account")
     copy.add_argument("--token-file", type=Path, help="that account's token, for --gateway")
     copy.add_argument("--to", required=True, help="- (standard output), a file (compressed if it ends in .gz), s3://bucket/key, s3://…/")
     copy.add_argument("--keep", type=int, metavar="COUNT", help="in s3://…/: delete older copies of this ledger beyond so many")
-    back = _command(commands.add_parser("restore", help="make a ledger of a copy; it grants nothing until accepted"), _restore)
+    back = command(commands.add_parser("restore", help="make a ledger of a copy; it grants nothing until accepted"), _restore)
     back.add_argument("--from", dest="source", required=True, help="what `backup` wrote: -, a file, s3://bucket/key, s3://…/ (the newest)")
-    accept = _command(commands.add_parser("accept", help="let a restored ledger grant again; book what it does not know of"), _accept)
+    accept = command(commands.add_parser("accept", help="let a restored ledger grant again; book what it does not know of"), _accept)
     accept.add_argument("--why", required=True, help="goes into the chain")
     accept.add_argument("--spent", action="append", default=[], metavar="NAMESPACE/BUDGET=DOLLARS[,TOKENS]", help="book as paid today")
     accept.add_argument("--overrun", action="append", default=[], metavar="NAMESPACE/BUDGET", help="count its overruns as paid")
     accept.add_argument("--clock", action="store_true", help="the clock once ran ahead: book in today's windows again")
+    doubts.add_commands(commands)
     return parser
-
-
-def _command(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    _database(parser, required=True)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _database(parser: argparse._ActionsContainer, required: bool) -> None:
-    """Beside the gateway, whose pod says which it is, the flag may be left out."""
-    known = os.environ.get("DISTILLERY_LEDGER")
-    if known is None and (file := os.environ.get("DISTILLERY_LEDGER_FILE")):
-        known = Path(file).read_text().strip()
-    told = "sqlite:////path/to/file or postgresql://…; in the gateway's pod it is known"
-    parser.add_argument("--database", required=required and known is None, default=known, metavar="URL", help=told)
 
 
 def _export(given: argparse.Namespace) -> int:
-    with _reading(given.database) as connection:
+    with looking(given.database) as connection:
         target = given.to.open("w", encoding="utf-8") if given.to else sys.stdout
         try:
             for entry in reading.entries(connection, given.after):
@@ -97,38 +80,19 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    if (given.database is None) == (given.export is None):
-        raise LedgerError("verify: give either --database or --export")
+    if given.database is None and given.export is None:
+        raise LedgerError("verify: give --database or --export")
     heads = [verify.head_of(text) for text in given.head]
     if given.export is not None:
         with given.export.open(encoding="utf-8") as lines:
             replay = verify.exported(lines, heads)
     else:
-        with _reading(given.database) as connection:
+        with looking(given.database) as connection:
             replay = verify.stored(connection, heads)
     for fault in replay.faults:
         sys.stderr.write(fault + "\n")
-    _say(entries=replay.sequence, head=replay.digest, accounts=len(replay.accounts), openHolds=len(replay.holds), faults=len(replay.faults))
+    say(entries=replay.sequence, head=replay.digest, accounts=len(replay.accounts), openHolds=len(replay.holds), faults=len(replay.faults))
     return 1 if replay.faults else 0
-
-
-@contextmanager
-def _reading(url: str) -> Iterator[Connection]:
-    """One state of the ledger, whatever is written meanwhile; a transaction of SQLite sees one anyway."""
-    with _engine(url, reading=True) as engine, engine.connect() as connection:
-        if database.exclusive(engine):
-            yield connection
-        else:
-            yield connection.execution_options(isolation_level="REPEATABLE READ")
-
-
-@contextmanager
-def _engine(url: str, *, reading: bool = False) -> Iterator[Engine]:
-    engine = database.connect(url, reading=reading)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _backup(given: argparse.Namespace) -> int:
@@ -150,7 +114,7 @@ def _backup(given: argparse.Namespace) -> int:
 
 def _restore(given: argparse.Namespace) -> int:
     header = restore(given.source, given.database, datetime.now(UTC), given.outside)
-    _say(restored=given.source, entries=header.entries, head=header.head, readOnly=True)
+    say(restored=given.source, entries=header.entries, head=header.head, readOnly=True)
     return 0
 
 
@@ -161,27 +125,16 @@ def _accept(given: argparse.Namespace) -> int:
         operations.append(SetClock(at, given.why))
     operations += [_adjustment(spent, at, given.why) for spent in given.spent]
     operations += [Acknowledge(budget, at, given.why) for budget in given.overrun]
-    with _engine(given.database) as engine:
-        outcomes = Committer(engine, 0).commit(operations)
-    for outcome in outcomes:
-        if isinstance(outcome, LedgerError):
-            raise outcome
-    _say(accepted=True, adjustments=len(given.spent), acknowledged=len(given.overrun))
+    decide(given.database, operations)
+    say(accepted=True, adjustments=len(given.spent), acknowledged=len(given.overrun))
     return 0
 
 
 def _adjustment(spent: str, at: datetime, why: str) -> Adjust:
     budget, _, amounts = spent.partition("=")
     dollars, _, tokens = amounts.partition(",")
-    try:
-        nano, count = Decimal(dollars) * NANO, int(tokens or 0)
-    except (InvalidOperation, ValueError) as error:
-        raise LedgerError(f"--spent {spent}: give NAMESPACE/BUDGET=DOLLARS or NAMESPACE/BUDGET=DOLLARS,TOKENS") from error
-    if budget.count("/") != 1 or nano != int(nano) or nano < 0 or count < 0:
-        raise LedgerError(f"--spent {spent}: give NAMESPACE/BUDGET=DOLLARS with at most 9 digits after the point, not below 0")
+    wrong = f"--spent {spent}: give NAMESPACE/BUDGET=DOLLARS[,TOKENS], dollars with at most 9 digits after the point, none below 0"
+    if budget.count("/") != 1 or not (tokens or "0").isdecimal():
+        raise LedgerError(wrong)
     accounts = tuple(account for account in accounts_of(budget, "", {}, {}, at) if account.window != "perJob")
-    return Adjust(accounts, int(nano), count, at, why)
-
-
-def _say(**facts: object) -> None:
-    sys.stdout.write(json.dumps(facts) + "\n")
+    return Adjust(accounts, nano(dollars, wrong), int(tokens or 0), at, why)
