@@ -11,8 +11,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from distillery.api.base import problems
 from distillery.api.data import Answer
+from distillery.api.problems import problems
 from distillery_trainer.errors import StageError
 from distillery_trainer.metrics import answer_of, label_in
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from distillery.api import reasons
-from distillery.api.base import problems
 from distillery.api.data import Answer
 from distillery.api.patterns import compiled, encodable
+from distillery.api.problems import problems
 
 from .errors import StageError
 
