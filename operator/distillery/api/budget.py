@@ -115,6 +115,10 @@ class BudgetTeacher(Model):
     max_completion_tokens: int = Field(
         4096, ge=1, le=1_000_000, description="Most output tokens of one answer; requests for more are lowered to it."
     )
+    template_tokens: int | None = Field(
+        None, ge=0, le=1_000_000,
+        description="Most input tokens that the API adds to the texts of a prompt (chat template, system prompt of the provider), beside 16 a message. Held for each request. Absent: a bound for the model's family; of a family that is not known, 2048.",
+    )  # fmt: skip
     parameter: Literal["max_completion_tokens", "max_tokens"] = Field(
         "max_completion_tokens", description="Field in which the API takes that bound; older servers know max_tokens only."
     )

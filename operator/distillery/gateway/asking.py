@@ -89,7 +89,7 @@ class Asking:
             routes=[
                 *Completions(identities, standings, buyer, flights, counted, Permits(objects, clock)).routes(),
                 *Reservations(identities, standings, ledger, watch, shortages, operator, now).routes(),
-                *Budgets(identities, standings, law, ledger, teachers, shortages, operator, now).routes(),
+                *Budgets(identities, standings, law, ledger, teachers, watch, shortages, operator, now).routes(),
             ],
         )
 

@@ -22,7 +22,7 @@ from .money import plain
 from .shortages import Shortages
 from .standing import Law, Standings
 from .teachers.teacher import Teachers
-from .watch import overrun, reached
+from .watch import Watch, overrun, reached
 
 _PAGE = 1000
 
@@ -37,12 +37,13 @@ class Budgets:
         law: Law,
         ledger: Ledger,
         teachers: Teachers,
+        watch: Watch,
         shortages: Shortages,
         operator: tuple[str, str],
         now: Callable[[], datetime],
     ) -> None:
         self._identities, self._standings, self._law, self._ledger = identities, standings, law, ledger
-        self._teachers, self._shortages, self._operator, self._now = teachers, shortages, operator, now
+        self._watch, self._teachers, self._shortages, self._operator, self._now = watch, teachers, shortages, operator, now
 
     def routes(self) -> list[web.RouteDef]:
         """For the application."""
@@ -68,7 +69,10 @@ class Budgets:
             windows=[window_of(use) for use in limited],
             teachers=[self._status(namespace, budget, teacher, now) for teacher in spec.teachers],
             exhausted=[text for use in limited if (text := self._shortages.sentence(use)) is not None],
-            alerts=[*([f"overrun: {stopped.message}"] if stopped else []), *(found.sentence for found in reached(spec.alerts, limited))],
+            alerts=[
+                *(f"overrun: {text}" for text in [*([stopped.message] if stopped else []), *self._watch.bounds.sentences(budget)]),
+                *(found.sentence for found in reached(spec.alerts, limited)),
+            ][:16],
             saved=usd(await self._ledger.saved(budget)),
             ledger=LedgerHead(sequence=head.sequence, head_digest=head.digest, observed_time=stamp(now)),
             read_only=self._ledger.read_only,

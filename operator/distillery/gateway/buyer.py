@@ -83,7 +83,7 @@ class Buyer:
             breaker.enter()
             hold = await self._held(standing, question, key, breaker)
             outcome = await self._asked(teacher, letter, breaker, hold, relay)
-            return await self._booked(outcome, standing, key, hold, teacher)
+            return await self._booked(outcome, standing, question, key, hold, teacher)
         finally:
             teacher.limits.leave(standing.payer, weight)
 
@@ -140,9 +140,9 @@ class Buyer:
         finally:
             self.metrics.teacher_seconds.observe(perf_counter() - started)
 
-    async def _booked(self, outcome: Outcome, standing: Standing, key: str, hold: Hold, teacher: Teacher) -> Served:
+    async def _booked(self, outcome: Outcome, standing: Standing, question: Question, key: str, hold: Hold, teacher: Teacher) -> Served:
         if isinstance(outcome, Billed):
-            return await self._settled(outcome, standing, key, hold, teacher)
+            return await self._settled(outcome, standing, question, key, hold, teacher)
         if isinstance(outcome, NotBilled):
             self.metrics.requests.labels("released").inc()
             told = self.ledger.release(hold.id, self.now(), outcome.kind, status=outcome.status, request_id=outcome.request_id)
@@ -154,7 +154,7 @@ class Buyer:
         await self._book(told)
         raise outcome.error()
 
-    async def _settled(self, outcome: Billed, standing: Standing, key: str, hold: Hold, teacher: Teacher) -> Served:
+    async def _settled(self, outcome: Billed, standing: Standing, question: Question, key: str, hold: Hold, teacher: Teacher) -> Served:
         billed = min(LARGEST, cost(standing.prices, outcome.usage, outcome.service_tier))
         answer = None if outcome.body is None else Answer(key, outcome.body, outcome.finish)
         self.metrics.requests.labels("settled").inc()
@@ -163,22 +163,23 @@ class Buyer:
         )
         settled = await self._book(booking)
         if settled is not None:
-            self._learn(settled, standing, teacher, hold)
+            self._learn(settled, outcome, standing, question, teacher, hold)
         if outcome.body is None:
             self.metrics.requests.labels("unanswered").inc()
             text = f'teacher "{standing.teacher.name}" billed an answer that cannot be used: {outcome.lacking}'
             raise Refused(502, reasons.TEACHER_FAILED, text)
         return Served(outcome.body, billed, standing.terms, "miss")
 
-    def _learn(self, settled: Settled, standing: Standing, teacher: Teacher, hold: Hold) -> None:
+    def _learn(self, settled: Settled, outcome: Billed, standing: Standing, question: Question, teacher: Teacher, hold: Hold) -> None:
         """An answer proves the bounds of its teacher, or that one of them is wrong: then no request of the budget goes before a look."""
-        if not settled.overrun and not settled.overrun_tokens:
+        held = self.watch.bounds.hold(standing, question, outcome.tokens_in)
+        if held and not settled.overrun and not settled.overrun_tokens:
             teacher.limits.within_bounds(standing.payer)
             return
         teacher.limits.beyond_bounds(standing.payer)
         self.watch.forget(standing.budget)
         self.metrics.requests.labels("overrun").inc()
-        log.error("billed beyond the hold", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})
+        log.error("billed beyond a bound", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})
 
     async def _book(self, booking: Awaitable[T]) -> T | None:
         """Book an outcome. None where the ledger could not yet: it goes on trying, and meanwhile the hold stays at its worst case."""

@@ -83,7 +83,7 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
         usage_chunk=usage_chunk,
         n=n,
         sample=_sample(sample),
-        input_tokens=most_tokens(texts) + template_tokens(len(body.get("messages", ()))),
+        input_tokens=most_tokens(texts) + template_tokens(teacher, len(body.get("messages", ()))),
         output_tokens=output,
     )
 

@@ -125,7 +125,7 @@ def _added(one: JobUsage, other: JobUsage) -> JobUsage:
 def need_of(standing: Standing, wanted: ReservationRequest, used: JobUsage) -> Need:
     """How much the job still needs: one request at its worst, and the rest by the mean of what it has bought."""
     sampling, teacher = standing.endpoint.sampling, standing.teacher
-    given = wanted.longest_prompt_bytes + template_tokens(_MESSAGES)
+    given = wanted.longest_prompt_bytes + template_tokens(teacher, _MESSAGES)
     made = min(sampling.max_completion_tokens, teacher.max_completion_tokens)
     smallest = worst_case(standing.prices, given, made, sampling.samples)
     smallest_tokens = sampling.samples * (given + made)

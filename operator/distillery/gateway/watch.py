@@ -10,6 +10,7 @@ from functools import partial
 from distillery.api import reasons
 from distillery.api.budget import Alert
 
+from .bounds import Bounds
 from .errors import Refused, refusal
 from .ledger import Ledger, WindowUse, ends
 from .money import amount
@@ -61,7 +62,8 @@ def overrun(budget: str, uses: Sequence[WindowUse]) -> Refused | None:
     if worst is None:
         return None
     text = f'TeacherBudget "{budget}": a teacher billed {amount(worst.overrun, worst.account.unit)} more than the worst case held for it'
-    remedy = f"correct its prices or limits, then let your platform team run `distillery-gateway ledger accept --overrun {budget}`"
+    wrong = "correct its prices, templateTokens or maxCompletionTokens"
+    remedy = f"{wrong}, then let your platform team run `distillery-gateway ledger accept --overrun {budget}`"
     return refusal(reasons.OVERRUN, f"{text}; {remedy}")
 
 
@@ -84,11 +86,15 @@ class Watch:
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
+        self.bounds = Bounds()
         self._overruns: Counter[str] = Counter()
         self._paces: Recent[tuple[JobId, str, int], Pace] = Recent(clock, SECONDS)
 
     async def pace(self, standing: Standing) -> Pace:
         """How the job may go on, as of a second ago at most."""
+        broken = self.bounds.refused(standing)
+        if broken is not None:
+            return Pace(refused=broken)
         key = (standing.job, standing.budget, self._overruns[standing.budget])
         return await self._paces.get(key, partial(self._look, standing))
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from distillery.api.budget import BudgetTeacher, Limits
 from distillery.prices import PriceList, cost, worst_case
+from distillery.prices.bound import template_tokens
 
 from .prompts import Ask
 
@@ -76,8 +77,9 @@ def guessed(ask: Ask, teacher: BudgetTeacher, prices: PriceList, guess: Guess) -
 def bound(ask: Ask, teacher: BudgetTeacher, prices: PriceList) -> Line:
     """What the gateway would hold for all of them: every byte a token, every answer at its limit, at the highest price of the day."""
     limit = min(ask.limit, teacher.max_completion_tokens)
-    held = [worst_case(prices, tokens, limit, ask.samples) for tokens in ask.prompts.bounds]
-    return Line(len(held), ask.samples * sum(ask.prompts.bounds), ask.samples * limit * len(held), sum(held))
+    bounds = [tokens + template_tokens(teacher, 0) for tokens in ask.prompts.bounds]
+    held = [worst_case(prices, tokens, limit, ask.samples) for tokens in bounds]
+    return Line(len(held), ask.samples * sum(bounds), ask.samples * limit * len(held), sum(held))
 
 
 def dearest(asks: Iterable[Ask], teacher: BudgetTeacher, prices: PriceList) -> Line:
@@ -85,7 +87,9 @@ def dearest(asks: Iterable[Ask], teacher: BudgetTeacher, prices: PriceList) -> L
     single = (
         Line(1, ask.samples * longest, ask.samples * limit, worst_case(prices, longest, limit, ask.samples))
         for ask in asks
-        if (longest := max(ask.prompts.bounds, default=0)) and (limit := min(ask.limit, teacher.max_completion_tokens))
+        if ask.prompts.bounds
+        and (longest := max(ask.prompts.bounds) + template_tokens(teacher, 0))
+        and (limit := min(ask.limit, teacher.max_completion_tokens))
     )
     return max(single, key=lambda line: line.cost, default=Line(0, 0, 0, 0))
 

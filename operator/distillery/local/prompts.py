@@ -10,7 +10,7 @@ from typing import Any
 from distillery.api.data import Rows, held_out_of
 from distillery.api.job import DistillationJobSpec
 from distillery.api.rows import BadRow, Prompt, in_split, json_lines, parts_of
-from distillery.prices.bound import most_tokens, template_tokens
+from distillery.prices.bound import MESSAGE_TOKENS, most_tokens
 
 from .load import BadManifest
 
@@ -23,13 +23,13 @@ class Prompts:
     size: int = 0
     """UTF-8 bytes in all."""
     bounds: list[int] = field(default_factory=list)
-    """Upper bound of each in tokens, as the gateway holds money for it."""
+    """Upper bound of each in tokens, as the gateway holds money for it, without what the teacher's chat template adds to any prompt."""
 
     def add(self, texts: list[str], messages: int) -> None:
         """One prompt."""
         self.count += 1
         self.size += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-        self.bounds.append(most_tokens(texts) + template_tokens(messages))
+        self.bounds.append(most_tokens(texts) + MESSAGE_TOKENS * messages)
 
     def part(self, count: int) -> Prompts:
         """As many of them as `count`, of average size; which ones they will be is not known here."""

@@ -6,15 +6,18 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-#: Tokens that a chat template may add by itself: a default system prompt, dates, markers of roles (the longest known, of gpt-oss, is 90).
-TEMPLATE_TOKENS: Final = 160
-#: Tokens around each message.
+from distillery.api.budget import BudgetTeacher
+
+from .templates import added_by
+
+#: Tokens around each message; of the templates measured (`templates`) none has more than 10.
 MESSAGE_TOKENS: Final = 16
 
 
-def template_tokens(messages: int) -> int:
-    """What a chat template may add to the texts of so many messages."""
-    return TEMPLATE_TOKENS + MESSAGE_TOKENS * messages
+def template_tokens(teacher: BudgetTeacher, messages: int) -> int:
+    """What a teacher's chat template may add to the texts of so many messages."""
+    added = teacher.template_tokens if teacher.template_tokens is not None else added_by(teacher.model)
+    return added + MESSAGE_TOKENS * messages
 
 
 def most_tokens(texts: Iterable[str]) -> int:

@@ -18,6 +18,7 @@ from distillery.local.load import BadManifest, load_budget, load_job
 from distillery.local.plan import print_estimate
 from distillery.local.prompts import Ask, Assumed, Prompts, asked
 from distillery.prices import price_of
+from distillery.prices.bound import template_tokens
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -47,6 +48,7 @@ def budget_manifest(limits: dict[str, Any] | None = None, **teacher: Any) -> dic
         "name": "t",
         "baseURL": "http://vllm.team.svc:8000/v1",
         "model": "m",
+        "templateTokens": 160,
         "prices": {"inputPerMillion": "1", "outputPerMillion": "4"},
         "terms": {"service": "self-hosted", "weights": "apache-2.0"},
     }
@@ -166,7 +168,7 @@ def test_the_bound_of_a_prompt_is_the_gateways() -> None:
     prompts = Prompts()
     prompts.add([text for message in messages for text in (message["role"], message["content"])], len(messages))
     question = read_question("chat/completions", json.dumps({"model": "t", "messages": messages}).encode(), teacher, None)
-    assert prompts.bounds == [question.input_tokens]
+    assert [found + template_tokens(teacher, 0) for found in prompts.bounds] == [question.input_tokens]
 
 
 def test_rows_that_have_their_completion_are_not_asked(bench: Bench) -> None:
