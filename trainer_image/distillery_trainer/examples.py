@@ -13,6 +13,7 @@ from typing import Any
 from distillery.api import reasons
 from distillery.api.data import held_out_of
 
+from .end_words import without_end_words
 from .errors import StageError
 from .rows import Row
 from .templates import Renderer
@@ -20,7 +21,7 @@ from .templates import Renderer
 _REMEDIES = {
     "cut": "raise maxCompletionTokens of the teacher's sampling",
     "refused": "the teacher declined to answer them",
-    "unanswered": "the teacher gave no text",
+    "unanswered": "the teacher gave nothing to learn from; dropped.jsonl has its word",
     "tooLong": "raise training.maxSequenceLength, or shorten them",
 }
 _SHOWN = 5
@@ -90,7 +91,9 @@ def render(rows: Iterable[Row], renderer: Renderer) -> list[Example]:
         if not prompt_ids:
             bad.append(f"{row.where}: the prompt has no token; write one")
         completion_ids = [] if row.completion is None else renderer.completion_ids(row.completion)
-        examples.append(Example(row, prompt_ids, completion_ids, row.completion or ""))
+        # as its ids have it, since it is what answers are compared with
+        completion = without_end_words(row.completion or "", renderer.end_words)
+        examples.append(Example(row, prompt_ids, completion_ids, completion))
     if bad:
         raise StageError(reasons.ROWS_INVALID, f"{len(bad)} rows cannot be rendered: {'; '.join(bad[:_SHOWN])}")
     return examples

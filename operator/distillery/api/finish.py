@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 Ending = Literal["whole", "cut", "refused", "unanswered"]
-_WHOLE: Final = frozenset(("", "stop", "eos", "end_turn", "stop_sequence"))
+_WHOLE: Final = frozenset(("", "stop", "eos", "eos_token", "end_turn", "stop_sequence"))
 _REFUSED: Final = frozenset(("content_filter", "refusal"))
 #: Parts of the words for "too long": length, max_tokens, MAX_TOKENS, model_length, model_context_window_exceeded.
 _CUT: Final = ("length", "max", "window")

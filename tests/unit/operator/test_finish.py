@@ -13,6 +13,7 @@ from distillery.api.finish import Ending, ending
         ("stop", "whole"),
         ("STOP", "whole"),
         ("eos", "whole"),
+        ("eos_token", "whole"),
         ("end_turn", "whole"),
         ("stop_sequence", "whole"),
         ("length", "cut"),

@@ -8,6 +8,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from distillery_trainer.errors import StageError
+from distillery_trainer.examples import render
+from distillery_trainer.rows import Row
 from distillery_trainer.templates import Renderer, choose_template, shown
 
 LLAMA2 = (
@@ -118,6 +120,14 @@ def test_an_end_of_turn_that_no_flag_calls_special_is_one() -> None:
     assert renderer.end == (end,)
     assert renderer.completion_ids("a <|turn|> b").count(end) == 1
     assert words.decode(renderer.completion_ids("a <|turn|> b")[:-1]) == "a <|turn|> b"
+
+
+def test_a_given_completion_is_compared_as_it_is_trained_on() -> None:
+    """Data sets that were made from rendered dialogues end each answer with the name of the end."""
+    row = Row("r", "what is it", "a fox<|im_end|>\n", None, "rows.jsonl line 1")
+    renderer = Renderer(tiny.tokenizer(), tiny.CHATML)
+    example = render([row], renderer)[0]
+    assert (example.completion, example.completion_ids) == ("a fox", renderer.completion_ids("a fox"))
 
 
 def test_prompts_that_spell_special_tokens_are_counted() -> None:

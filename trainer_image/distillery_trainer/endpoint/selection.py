@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from distillery.api import reasons
 from distillery.api.data import Rows
 from distillery.api.teacher import TeacherEndpoint
+from distillery_trainer.end_words import without_end_words
 from distillery_trainer.errors import StageError
 from distillery_trainer.examples import Dropped, Example, fitting, hold_out, render
 from distillery_trainer.rows import Row, read_rows
@@ -80,4 +81,4 @@ def select(context: StageContext) -> Selection:
 
 
 def _unrendered(row: Row) -> Example:
-    return Example(row, [], [], row.completion or "")
+    return Example(row, [], [], without_end_words(row.completion or ""))
