@@ -98,8 +98,9 @@ class Renderer:
         return tuple(name for name in names if len(name) > 2)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a completion, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """The text of a completion, without special tokens and without the id that ended it, which need not be one of them."""
+        whole = list(ids[:-1] if ids and ids[-1] in self.stop_ids else ids)
+        return str(self.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _ids(self, text: str) -> list[int]:
         return [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]

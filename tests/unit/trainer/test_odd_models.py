@@ -141,6 +141,15 @@ def test_only_lists_per_layer_are_cut() -> None:
     assert (kept.eos_token_id, kept.layer_types, kept.num_hidden_layers) == ([2, 0], ["full_attention"], 1)
 
 
+def test_an_end_that_is_an_ordinary_token_is_no_part_of_the_text() -> None:
+    words = tiny.tokenizer()
+    ids = [int(token) for token in words("the fox", add_special_tokens=False)["input_ids"]]
+    end = words.convert_tokens_to_ids("x")
+    renderer = Renderer(words, tiny.CHATML, {end})
+    assert renderer.text([*ids, end]) == "the fox"
+    assert renderer.text(ids[:-1]) == words.decode(ids[:-1])
+
+
 def test_a_student_without_an_eos_token_ends_as_its_generation_config_says() -> None:
     words = tiny.tokenizer(template=None)
     words.eos_token = None

@@ -39,6 +39,14 @@ def _gguf(quantization: str, student: PreTrainedModel, tokenizer: PreTrainedToke
     if student.config.tie_word_embeddings:
         names.discard("lm_head.weight")
     gguf.check(student.config, tokenizer, quantization, stop_ids, names)
+    odd = other_caches(student.config)
+    if odd:
+        raise StageError(reasons.UNSUPPORTED, f"format gguf: layers of this model do not see all that was read ({', '.join(odd)})")
+
+
+def other_caches(config: PreTrainedConfig) -> list[str]:
+    """What layers of this model keep that is not keys and values of all that was read, by the name of their cache."""
+    return sorted({type(layer).__name__ for layer in DynamicCache(config=config).layers if type(layer) is not DynamicLayer})
 
 
 def onnx_refusal(config: PreTrainedConfig) -> str | None:
@@ -46,7 +54,7 @@ def onnx_refusal(config: PreTrainedConfig) -> str | None:
 
     The graph's inputs are keys and values of all that was read. Sliding windows, state spaces and convolutions keep something else.
     """
-    odd = sorted({type(layer).__name__ for layer in DynamicCache(config=config).layers if type(layer) is not DynamicLayer})
+    odd = other_caches(config)
     kinds = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
     if odd:
         return f"{config.model_type} layers {', '.join(kinds) or 'with a window'} need another cache than a graph has ({', '.join(odd)})"
