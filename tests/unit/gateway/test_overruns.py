@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.unit.gateway.conftest import Gate, budget, teacher_spec
+from tests.unit.gateway.conftest import Gate, budget, job, teacher_spec
 from tests.unit.gateway.teacher_double import answers, waits
 
 from distillery.api.budget import BudgetTeacher
@@ -85,21 +85,21 @@ async def test_a_teacher_that_was_exchanged_while_a_request_waited_is_not_asked_
 
 async def test_a_prompt_that_counts_more_than_its_bound_stops_the_teacher_and_names_the_field(gate: Gate) -> None:
     # the answer is short, so that the money held is enough all the same
-    gate.teacher.otherwise = answers(usage={"prompt_tokens": 200, "completion_tokens": 1, "total_tokens": 201})
+    gate.teacher.otherwise = answers(usage={"prompt_tokens": 60, "completion_tokens": 1, "total_tokens": 61})
     gate.objects.apply(budget(gate.teacher_url, teachers=[teacher_spec(gate.teacher_url, templateTokens=10)]))
     gate.time.forward(seconds=10)
     assert (await gate.ask("1?")).status == 200
     told = await gate.ask("2?")
     assert (told.status, told.code) == (429, "overrun")
-    # 200 - 16 for the message - 4 + 2 bytes of role and text
+    # 60 - 16 for the message - 4 and 2 bytes of role and text
     assert 'spec.teachers["gpt-x"].templateTokens of TeacherBudget "nlp/team-a"' in told.json["error"]["message"]
-    assert told.json["error"]["message"].endswith("set it to 178 or more")
+    assert told.json["error"]["message"].endswith("set it to 38 or more")
     snapshot = (await gate.request("GET", "/v1/budgets/nlp/team-a")).json
     assert [alert.partition(":")[0] for alert in snapshot["alerts"]] == ["overrun"]
     path = "/v1/reservations/nlp/arith/uid-arith"
     refused = await gate.request("PUT", path, json={"requests": 9, "longestPromptBytes": 2})
     assert (refused.json["state"], refused.json["reason"]) == ("Refused", "Overrun")
-    gate.objects.apply(budget(gate.teacher_url, teachers=[teacher_spec(gate.teacher_url, templateTokens=178)]))
+    gate.objects.apply(budget(gate.teacher_url, teachers=[teacher_spec(gate.teacher_url, templateTokens=38)]))
     gate.time.forward(seconds=10)
     assert (await gate.ask("2?")).status == 200
     assert (await gate.ask("3?")).status == 200
