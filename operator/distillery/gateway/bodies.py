@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -13,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 
 from . import s3
 from .errors import StoreUnavailable
+from .foreign import secret
 
 T = TypeVar("T")
 _THREADS: Final = 8
@@ -30,6 +32,7 @@ class Bodies:
             raise ValueError(f"--answers {uri}: give s3://bucket/prefix")
         self._prefix = f"{prefix}/" if prefix else ""
         self._client = s3.client(environment, connections=_THREADS, patience=20)
+        self._secret = secret(environment.get("AWS_SECRET_ACCESS_KEY"))
         self._threads = ThreadPoolExecutor(_THREADS, "answers")
 
     def close(self) -> None:
@@ -47,9 +50,9 @@ class Bodies:
             )
         except ClientError as error:
             if s3.code(error) not in _THERE:
-                raise StoreUnavailable(f"s3://{self._bucket}/{key} cannot be written: {error}") from error
+                raise StoreUnavailable(f"s3://{self._bucket}/{key} cannot be written: {self._secret.shown(error)}") from error
         except BotoCoreError as error:
-            raise StoreUnavailable(f"s3://{self._bucket}/{key} cannot be written: {error}") from error
+            raise StoreUnavailable(f"s3://{self._bucket}/{key} cannot be written: {self._secret.shown(error)}") from error
         return f"s3://{self._bucket}/{key}"
 
     async def get(self, location: str, digest: str) -> bytes | None:
@@ -60,10 +63,10 @@ class Bodies:
         except ClientError as error:
             if s3.code(error) in _GONE:
                 return None
-            raise StoreUnavailable(f"{location} cannot be read: {error}") from error
+            raise StoreUnavailable(f"{location} cannot be read: {self._secret.shown(error)}") from error
         except BotoCoreError as error:
-            raise StoreUnavailable(f"{location} cannot be read: {error}") from error
-        except (gzip.BadGzipFile, EOFError):
+            raise StoreUnavailable(f"{location} cannot be read: {self._secret.shown(error)}") from error
+        except (gzip.BadGzipFile, zlib.error, EOFError):
             return None
         return body if hashlib.sha256(body).hexdigest() == digest else None
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from distillery.api.usage import TeacherInfo
 
 from .buyer import Buyer
-from .errors import Refused
+from .errors import INVALID_REQUEST, Refused, invalid, shown
 from .flights import Flight, Flights, Relay, Served
 from .http import Handler, token_of
 from .identity import Identities
@@ -68,7 +68,7 @@ class Completions:
         pod = await self._identities.stage_pod(token_of(request))
         standing = await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
         await self._permits.check(pod, standing.permit)
-        question = read_question(route, await request.read(), standing.teacher, request.headers.get("X-Distillery-Sample"))
+        question = read_question(route, await _body(request), standing.teacher, request.headers.get("X-Distillery-Sample"))
         teacher = standing.teacher
         key = question.key(teacher.base_url, teacher.credential, standing.scope)
         while True:
@@ -142,6 +142,16 @@ class Completions:
         """For what costs nothing: any stage of the job may know of its teacher."""
         pod = await self._identities.stage_pod(token_of(request))
         return await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
+
+
+async def _body(request: web.Request) -> bytes:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # it could grow without bound when it is unpacked, and need not be what it says
+        raise Refused(415, INVALID_REQUEST, "Content-Encoding: send the body as it is; a compressed one is not read")
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:
+        raise invalid(None, f"the body cannot be read: {shown(str(error))}") from None
 
 
 def _headers(standing: Standing, served: Served, question: Question, key: str, mine: bool) -> dict[str, str]:

@@ -102,7 +102,7 @@ async def test_a_store_that_does_not_answer_is_no_reason_to_buy_again(gate: Gate
     assert len(gate.teacher.bodies) == 1
 
 
-@pytest.mark.parametrize("damage", [None, b"no gzip", gzip.compress(b"another", mtime=0)])
+@pytest.mark.parametrize("damage", [None, b"no gzip", gzip.compress(b"another", mtime=0), gzip.compress(b"a" * 99)[:12] + b"\xff" * 30])
 async def test_a_body_that_is_gone_or_damaged_is_bought_again_and_then_kept(
     gate: Gate, bodies: Bodies, bucket: Bucket, damage: bytes | None
 ) -> None:

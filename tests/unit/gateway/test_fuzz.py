@@ -13,7 +13,23 @@ from tests.unit.gateway.conftest import Gate
 SEED = 12
 LONG = "y" * 5000
 #: Written into the JSON as they stand: what Python's own encoder would not write.
-RAW = ("1e999", "-1e999", "NaN", "Infinity", "1" * 400, "1" * 5000, '"\\ud800"', '"\\udc00\\ud800"', "-0.0", "1E400", "tru", "{", "")
+RAW = (
+    "1e999",
+    "-1e999",
+    "NaN",
+    "Infinity",
+    "1" * 400,
+    "1" * 5000,
+    '"\\ud800"',
+    '"\\udc00\\ud800"',
+    "-0.0",
+    "1E400",
+    "[" * 900 + "]" * 900,
+    "[" * 9000,
+    "tru",
+    "{",
+    "",
+)
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**70), 0.5, 1e300, "", "a", "\x00", "\u202e", "\ufeff", LONG, "é" * 300,
     [], {}, [[]], [{}], [None], {"type": None}, {"type": []}, {"role": {}}, ["a"] * 70, [1, "a", None], {"": ""}, {LONG: LONG},
@@ -71,6 +87,8 @@ class Mutator:
         if self._random.random() < 0.1:
             content = self._torn(content)
         headers = {"X-Distillery-Sample": self._random.choice(HEADERS)} if self._random.random() < 0.05 else {}
+        if self._random.random() < 0.03:
+            headers["Content-Encoding"] = self._random.choice(("gzip", "deflate", "br", "zstd", "identity", "x"))
         return ("/v1/chat/completions" if chat != (self._random.random() < 0.03) else "/v1/completions"), content, headers
 
     def _mutate(self, body: Any, raw: dict[str, str]) -> None:
@@ -93,7 +111,7 @@ class Mutator:
             raw[mark] = self._random.choice(RAW)
             return mark
         if kind < 0.3:
-            return deep(self._random.choice((3, 70, 900)))
+            return deep(self._random.choice((3, 70, 300)))
         return copy.deepcopy(self._random.choice(VALUES))
 
     def _torn(self, content: bytes) -> bytes:
