@@ -17,6 +17,7 @@ from distillery.api import reasons
 
 from .errors import StoreUnavailable, refusal
 from .ledger import Ledger, LedgerError, StoredAnswer, Why
+from .metrics import GatewayMetrics
 
 if TYPE_CHECKING:
     from .bodies import Bodies
@@ -39,18 +40,20 @@ class Kept:
 class Answers:
     """The cache. `bodies` is the object store, if there is one."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], datetime], bodies: Bodies | None = None) -> None:
-        self._ledger, self._now, self._bodies = ledger, now, bodies
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime], metrics: GatewayMetrics, bodies: Bodies | None = None) -> None:
+        self._ledger, self._now, self._metrics, self._bodies = ledger, now, metrics, bodies
 
     async def find(self, key: str) -> Kept | None:
         """The answer of a question, if it was bought before. Refused while a store does not answer: it is not bought twice for that."""
         found = await self._ledger.answer(key)
         if found is None:
             return None
+        if found.damaged:
+            await self._drop(found, Why.BODY_DAMAGED)
+            return None
         body = found.body if found.body is not None else await self._fetched(found)
         if body is None:
-            log.error("the body of a bought answer is gone; it is bought again", extra={"answer": key, "location": found.location})
-            await self._ledger.forget(key, self._now(), Why.BODY_GONE)
+            await self._drop(found, Why.BODY_GONE)
             return None
         return Kept(body, found.cost, found.terms)
 
@@ -80,6 +83,13 @@ class Answers:
         if self._bodies is not None:
             self._bodies.close()
 
+    async def _drop(self, found: StoredAnswer, why: Why) -> None:
+        """What was bought cannot be given again: who asks next buys it anew."""
+        where = {"answer": found.key, "hold": found.hold, "location": found.location}
+        log.error("a bought answer is lost, it is bought again: %s", why, extra=where)
+        self._metrics.lost.labels(why).inc()
+        await self._ledger.forget(found.key, self._now(), why)
+
     async def _fetched(self, found: StoredAnswer) -> bytes | None:
         if self._bodies is None or found.location is None:
             text = f"the answer lies at {found.location}, and the gateway has no object store; start it with --answers"
@@ -90,5 +100,7 @@ class Answers:
             raise refusal(reasons.GATEWAY_UNAVAILABLE, f"the store of answers does not answer: {error}", retry_after=5.0) from error
 
     async def _moved(self, bodies: Bodies, answer: StoredAnswer) -> None:
-        if answer.body is not None:
+        if answer.body is None:
+            await self._drop(answer, Why.BODY_DAMAGED)
+        else:
             await self._ledger.moved(answer.key, await bodies.put(answer.digest, answer.body))

@@ -77,7 +77,7 @@ class Asking:
             # until the others are known
             teachers.share(0.0)
         shortages = Shortages(clock)
-        answers = Answers(ledger, now, bodies)
+        answers = Answers(ledger, now, counted, bodies)
         buyer = Buyer(ledger, answers, teachers, standings, watch, shortages, now, counted)
         return cls(
             law=law,

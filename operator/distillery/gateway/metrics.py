@@ -20,6 +20,12 @@ class GatewayMetrics:
             ["outcome"], registry=registry,
         )  # fmt: skip
         self.refusals = Counter("distillery_teacher_refusals", "Queries that were refused, by reason.", ["reason"], registry=registry)
+        self.lost = Counter(
+            "distillery_answers_lost",
+            "Bought answers that are gone or damaged and bought anew, by why.",
+            ["why"],
+            registry=registry,
+        )
         self.hold_seconds = Histogram(
             "distillery_ledger_hold_seconds", "From the wish for a hold to its commit.", buckets=_FAST, registry=registry
         )

@@ -144,7 +144,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer in the index. `body` is None when it was moved to the object store, where `location` names it."""
+    """An answer in the index. `body` is None when it was moved to the object store, where `location` names it, or where it is damaged."""
 
     key: str
     body: bytes | None
@@ -161,6 +161,11 @@ class StoredAnswer:
     tokens_in: int
     tokens_out: int
     at: datetime
+
+    @property
+    def damaged(self) -> bool:
+        """Whether it is neither here as it was bought nor elsewhere."""
+        return self.body is None and self.location is None
 
 
 @dataclass(frozen=True, slots=True)
