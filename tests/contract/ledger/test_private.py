@@ -29,6 +29,15 @@ async def test_a_new_ledger_and_what_lies_beside_it_while_it_is_open(tmp_path: P
     await ledger.close()
 
 
+async def test_the_log_of_a_ledger_that_was_moved_away_is_not_read_into_a_new_one(tmp_path: Path) -> None:
+    ledger = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", NOON)
+    await ledger.hold(Wallet(usd={"total": 100}).hold(1))
+    (tmp_path / "ledger.db").rename(tmp_path / "old.db")
+    with pytest.raises(ValueError, match="move both away"):
+        await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", NOON)
+    await ledger.close()
+
+
 async def test_an_older_ledger_is_closed_to_others_when_it_is_opened(tmp_path: Path) -> None:
     first = await Ledger.open(f"sqlite:///{tmp_path}/ledger.db", NOON)
     await first.hold(Wallet(usd={"total": 100}).hold(1))

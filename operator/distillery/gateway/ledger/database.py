@@ -40,6 +40,8 @@ def make_private(path: Path) -> None:
     SQLite gives -wal and -shm the mode of the file. A volume that Kubernetes gives a group (fsGroup) opens files to that group at each
     mount: so at each opening. Where the file cannot be made, the database says so.
     """
+    if not path.exists() and (log_file := path.with_name(f"{path.name}-wal")).exists():
+        raise ValueError(f"ledger {path}: it is not there, its log {log_file.name} is, and would be read into a new one: move both away")
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE))
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
