@@ -2,8 +2,8 @@
 
 Handlers of raw events are never retried, and what they are told may be old or incomplete; so they carry no data onwards, only names, and
 only those of objects in which `news` finds something that a pass may act on.
-Pods are not watched: whatever a pod does that matters here changes the status of its Job (active, ready, failed), and a Job without a
-running pod is looked at once a minute or twice. It halves what the operator must hear and hold.
+Pods are not watched: whatever a pod does that matters here changes the status of its Job (ready, failed), and a Job without a running pod
+is looked at half a minute after it came to stand still, and until somebody has said why. It halves what the operator must hear and hold.
 """
 
 from __future__ import annotations

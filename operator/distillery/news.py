@@ -8,7 +8,8 @@ What is left out, and why that is safe:
 - The version of an object that a write of this process returned. The pass that wrote it knew all that is in it; unless that is a new Job
   which a queue (Kueue's webhook) holds back: then it is for a pass to say so.
 - A Job in which nothing that a pass reads differs from the last time. `active` is not read: that a pod was made matters when it runs
-  (`ready`), ends, or after half a minute has not begun; the last is a delay that the pass which created the Job asked for.
+  (`ready`), ends, or after half a minute does not run; the last is a delay that the pass which created the Job asked for. Where by then
+  the Job controller had not even begun with the Job, that it begins is news.
 - A DistillationJob for which nothing is to be done any more, and its Jobs that have ended. (What it has left running, because the operator
   died when it was to be deleted, is told by that Job.)
 - A Job whose controller is half way through counting pods that have ended (`uncountedTerminatedPods`): its next write follows at once.
@@ -23,9 +24,11 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from .decide.waiting import GRACE_SECONDS
 from .observe import is_settled
 from .runs import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_suspended
 from .settings import STAGE_LABEL, UID_LABEL
+from .timestamps import moment
 
 Body = Mapping[str, Any]
 K = TypeVar("K")
@@ -92,7 +95,14 @@ def facts(body: Body) -> tuple[object, ...]:
         (status.get("ready") or 0) + (status.get("succeeded") or 0),
         status.get("failed") or 0,
         status.get("terminating") or 0,
+        _began_late(meta, status),
     )
+
+
+def _began_late(meta: Body, status: Body) -> bool:
+    """Whether the Job controller has begun with a Job that had waited for it so long that a pass has said so, and set no other delay."""
+    made, began = meta.get("creationTimestamp"), status.get("startTime")
+    return bool(made and began) and (moment(str(began)) - moment(str(made))).total_seconds() >= GRACE_SECONDS
 
 
 def _is_counting(body: Body) -> bool:

@@ -39,6 +39,7 @@ class Watching:
         world.cluster.wrote = self.news.wrote
         self.timer, self.resync = NEVER, RESYNC
         self.start = world.now
+        self.resynced, self.resync_calls = False, 0
 
     async def run(self) -> timedelta:
         """Until the job has ended; returns how long that took."""
@@ -52,6 +53,24 @@ class Watching:
                 if self.world.ended() and self.timer == NEVER:
                     return self.world.now - self.start
                 self._sleep()
+
+    async def wait(self, minutes: float) -> int:
+        """Let time pass; the requests to the API server and the gateway that it cost, without those of resyncs."""
+        calls, end = self.world.cluster.calls, self.world.now + timedelta(minutes=minutes)
+        before = len(calls) - self.resync_calls
+        while True:
+            self._deliver()
+            if self.queued:
+                await self._pass()
+            elif not self.world.step():
+                if self.world.now - self.start + self._next() > end - self.start:
+                    self.world.now = end
+                    return len(calls) - self.resync_calls - before
+                self._sleep()
+
+    def _next(self) -> timedelta:
+        """Until the operator does something by itself."""
+        return max(timedelta(), min(self.timer, self.resync) - (self.world.now - self.start))
 
     def _deliver(self) -> None:
         for change, body in self.coming:
@@ -70,8 +89,10 @@ class Watching:
 
     async def _pass(self) -> None:
         assert self.world.passes < 500
-        self.queued = False
+        self.queued, calls = False, len(self.world.cluster.calls)
         after = await self.world.reconcile()
+        self.resync_calls += len(self.world.cluster.calls) - calls if self.resynced else 0
+        self.resynced = self.resynced and after == 0
         self.timer = self.world.now - self.start + timedelta(seconds=after) if after is not None else NEVER
         self.queued = after == 0
 
@@ -81,6 +102,7 @@ class Watching:
         self.queued = wake == self.timer
         if wake == self.resync:
             self.resync += RESYNC
+            self.resynced = not self.queued
             self.queued = self.queued or not is_settled(self.world.job)
         self.timer = NEVER
 

@@ -67,12 +67,12 @@ def _requeue_after(situation: Situation, draft: Draft, creates: bool) -> float |
     waits = [ask, deadline.seconds_left(situation, draft), progress.seconds_to_report(situation, draft)]
     for stage in draft.status.stages:
         when = record.retry_at(stage)
-        if when is not None:  # a moment that has passed waits for something else
-            waits.append(when - situation.now.timestamp() if when > situation.now.timestamp() else waiting.WAITING_SECONDS)
+        if when is not None and when > situation.now.timestamp():  # a moment that has passed waits for something else
+            waits.append(when - situation.now.timestamp())
         run = situation.observed.runs.get(stage.job_name or "")
         if is_open(stage) and (run is None or not (run.suspended or any(pod.running for pod in run.pods))):
-            waits.append(waiting.seconds_to_look(run, situation.now))
-    if draft.suspension == "stopping":
+            waits.append(waiting.seconds_to_look(run, situation.observed.events, situation.now))
+    if draft.suspension == "stopping" and situation.observed.stray_pods:  # the end of any other pod is told by its Job
         waits.append(waiting.WAITING_SECONDS)
     soonest = min((wait for wait in waits if wait is not None), default=None)
     return None if soonest is None else max(soonest, 0.5)

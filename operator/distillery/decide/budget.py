@@ -115,7 +115,7 @@ def seconds_to_ask(situation: Situation, draft: Draft) -> float | None:
     """Until the gateway is spoken to again: at once if this pass has noted something new, soon if it was silent, else as a heartbeat."""
     after = claim_after(situation, draft)
     if after is None:
-        return REFUSED_SECONDS if draft.verdict is None and blocked(situation, draft) is not None else None
+        return None  # a job that is not let in hears of a change of its budget (`reconcile_budget`)
     if after != getattr(claim(situation.job, situation.plan, situation.observed), "kind", None):
         return 0.0
     if not isinstance(situation.observed.money, Reservation):

@@ -18,10 +18,10 @@ from .situation import MOST_STALE_RUNS, Draft, Situation, is_open
 
 #: A pod that starts in this time needs no explanation.
 GRACE_SECONDS = 30.0
-#: How often something that waits is looked at again, in case that no watch event tells.
+#: How often is tried again, or looked at, what no watch event of ours tells: a child that was refused, a pod that lost its Job.
 WAITING_SECONDS = 30.0
-#: The same for a Job that the Job controller has not begun in this time: it is busy with others, and so is the API server.
-NOT_BEGUN_SECONDS = 60.0
+#: What has not said why it waits is looked at again and again, after twice the time each; from this age on the resync does it.
+PATIENCE_SECONDS = 240.0
 
 
 class Explanation(NamedTuple):
@@ -73,12 +73,26 @@ def seconds_to_explain(run: Run, now: datetime) -> float | None:
     return max(0.0, GRACE_SECONDS - (now - run.idle_since).total_seconds()) if idle else None
 
 
-def seconds_to_look(run: Run | None, now: datetime) -> float:
-    """Until an open run that is not there, or has no running pod, is looked at again."""
-    explained_in = seconds_to_explain(run, now) if run else None
-    if run is not None and explained_in == 0 and run.started is None and (now - run.idle_since).total_seconds() >= NOT_BEGUN_SECONDS:
-        return NOT_BEGUN_SECONDS
-    return explained_in or WAITING_SECONDS
+def seconds_to_look(run: Run | None, events: Mapping[str, Sequence[Body]], now: datetime) -> float | None:
+    """Until an open run that is not there, or has no running pod, is looked at again; None where only an event can tell more: a Job that
+    its controller begins with, or a pod that runs or ends. What waits has said why by then, and costs nothing while it goes on waiting."""
+    if run is None:
+        return WAITING_SECONDS
+    explained_in = seconds_to_explain(run, now)
+    if explained_in is None or explained_in > 0:
+        return explained_in
+    if _has_said(run, events):
+        return None
+    age = (now - run.idle_since).total_seconds()
+    return age if age < PATIENCE_SECONDS else None
+
+
+def _has_said(run: Run, events: Mapping[str, Sequence[Body]]) -> bool:
+    """Whether a run has told why nothing runs, or its Job controller has yet to: to begin with it, or to count its pods."""
+    pod = _awaited(run)
+    if pod is not None:
+        return _said(pod) is not None or _warning(events.get(pod.uid, ())) is not None
+    return run.started is None or bool(run.active) or _warning(events.get(run.uid, ())) is not None
 
 
 def watch(situation: Situation, draft: Draft) -> Draft:

@@ -69,7 +69,7 @@ def test_a_pods_own_words(fields: dict[str, str], reason: str, words: str) -> No
     stage = story.stage("preflight")
     assert (stage.state, stage.reason, stage.attempts) == ("Waiting", reason, 0)
     assert words in stage.message
-    assert decision.requeue_after == 30
+    assert decision.requeue_after == (30 if reason == "Waiting" else None), "what has said why it waits is not asked again"
     story.change("preflight", pods=(pod(),))
     story.act()
     assert (story.stage("preflight").state, story.stage("preflight").message) == ("Running", None)
@@ -110,10 +110,9 @@ def test_a_job_that_its_controller_has_not_begun_says_so() -> None:
     story.wait(30)
     decision = story.act()
     stage = story.stage("preflight")
-    assert (stage.state, stage.reason, decision.requeue_after) == ("Waiting", "Waiting", 30)
+    assert (stage.state, stage.reason, decision.requeue_after) == ("Waiting", "Waiting", None)
     assert "was not begun yet by the Job controller" in stage.message
-    story.wait(30)
-    assert story.act().requeue_after == 60
+    story.wait(300)
     story.change("preflight", started=stamp(story.now))
     assert story.act().requeue_after == 30
     story.wait(30)
@@ -148,6 +147,23 @@ def test_events_are_read_of_what_says_nothing_itself(begun: bool, active: int, p
     story.settle()
     story.change("preflight", uid="run", started=stamp(NOW) if begun else None, active=active, pods=pods)
     assert unexplained(story.run("preflight"), NOW + timedelta(seconds=after)) == uid
+
+
+def test_what_says_nothing_is_looked_at_after_twice_the_time_and_then_no_more() -> None:
+    story = starting(waiting_reason="ContainerCreating")
+    looks: list[float] = [30]
+    story.wait(30)
+    while (after := story.act().requeue_after) is not None:
+        looks.append(after)
+        story.wait(after)
+    assert looks == [30, 30, 60, 120]
+
+
+def test_a_pod_whose_events_say_why_is_not_looked_at_again() -> None:
+    story = starting(waiting_reason="ContainerCreating")
+    story.wait(30)
+    events = {"pod-uid-1": [warning("FailedMount", 'MountVolume.SetUp failed for volume "job": configmap "x" not found')]}
+    assert story.act(events=events).requeue_after is None
 
 
 def test_the_same_cause_is_written_and_told_once() -> None:

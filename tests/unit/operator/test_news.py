@@ -38,6 +38,16 @@ def test_a_stage_that_goes_well_is_news_twice() -> None:
     assert [news.of_child(body, gone=False) for body in way] == [False, False, True, False, False, True]
 
 
+@pytest.mark.parametrize(("began", "is_news"), [("2026-01-01T12:00:29Z", False), ("2026-01-01T12:00:30Z", True)])
+def test_a_job_that_its_controller_begins_late_is_news(began: str, is_news: bool) -> None:
+    """A pass has said by then that it waits for it, and looks again only when it is told."""
+    news = News()
+    way = [child(1), child(2, startTime=began, active=1), child(3, startTime=began, active=1)]
+    for body in way:
+        body["metadata"]["creationTimestamp"] = "2026-01-01T12:00:00Z"
+    assert [news.of_child(body, gone=False) for body in way] == [True, is_news, False]
+
+
 @pytest.mark.parametrize(
     "then",
     [
@@ -128,4 +138,4 @@ def test_what_is_forgotten_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_half_filled_objects_of_other_versions_do_not_raise() -> None:
-    assert facts({"metadata": {"labels": None}, "spec": None, "status": None})[5:] == (0, 0, 0)
+    assert facts({"metadata": {"labels": None}, "spec": None, "status": None})[5:] == (0, 0, 0, False)
