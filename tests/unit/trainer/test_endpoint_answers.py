@@ -188,6 +188,25 @@ def test_samples_that_came_are_learned_from_where_others_did_not(tmp_path: Path,
     assert sum(prompt_of(body) == "say dog" and sample == "2" for body, sample in zip(gateway.asked, gateway.samples, strict=True)) == asked
 
 
+def test_a_run_after_too_many_failures_asks_for_the_missing_samples_alone(tmp_path: Path) -> None:
+    """What the failed run has paid is not paid again."""
+    job = spec(tmp_path, rows=SIX, endpoint={"sampling": {"samples": 3, "temperature": "1"}, "maxFailureRatio": "0"})
+    broken = True
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        return (400, "invalid_request_error", {}) if broken and gateway.samples[-1] == "2" else single(body, attempt)
+
+    with serving(FakeGateway(single)) as gateway:
+        gateway.script = script
+        code, place = execute(tmp_path, gateway, "traces", job)
+        assert (code, place.result().reason) == (USER_MISTAKE, "TeacherFailed")
+        broken = False
+        code, place = execute(tmp_path, gateway, "traces", job)
+        assert code == 0, place.result().message
+    assert len(gateway.bought) == 18 + 4
+    assert len(lines(finished(tmp_path, "traces")[1], "train.jsonl")) == 18
+
+
 def test_a_wait_between_two_samples_loses_none_that_is_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor asks for it again."""
     monkeypatch.setattr("distillery_trainer.endpoint.pace._FIRST_DELAY", 0.001)

@@ -17,7 +17,7 @@ from tests.unit.trainer.pipeline import finished
 from tests.unit.trainer.test_endpoint_traces import WORDS, execute, lines, spec
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from distillery_trainer.endpoint.distribution import NONE_GIVEN, NOT_NORMALISED, OTHER_TOKENS, Distribution, Reader
+from distillery_trainer.endpoint.distribution import INCOMPLETE, NONE_GIVEN, NOT_NORMALISED, OTHER_TOKENS, Distribution, Reader
 from distillery_trainer.endpoint.vocabulary import TokenBytes
 from distillery_trainer.templates import Renderer, template_of
 
@@ -140,6 +140,27 @@ def test_rows_whose_tokens_differ_are_learned_from_as_text(tmp_path: Path, serve
     assert manifest.lineage["signal"]["without"] == {OTHER_TOKENS: 6}
     assert "log-probabilities of 6 of 12 rows, the others are learned from as text (6 otherTokens)" in manifest.result.message
     assert [row["signal"] is None for row in lines(files, "train.jsonl")] == [bool(at % 2) for at in range(12)]
+
+
+def test_a_row_whose_other_sample_did_not_come_is_learned_from_as_text(tmp_path: Path, served: Served) -> None:
+    """Its distribution is not kept, because another run asks again; that is counted."""
+
+    def script(body: dict[str, Any], attempt: int) -> Any:
+        refused = prompt_of(body) == "say dog" and gateway.samples[-1] == "1"
+        return (400, "invalid_request_error", {}) if refused else served(body, attempt)
+
+    whole = job(tmp_path, served)
+    whole["teacher"]["endpoint"]["sampling"]["samples"] = 2
+    with serving(FakeGateway(served)) as gateway:
+        gateway.script = script
+        code, place = execute(tmp_path, gateway, "traces", whole)
+        assert code == 0, place.result().message
+    manifest, files = finished(tmp_path, "traces")
+    assert manifest.lineage["signal"]["without"] == {INCOMPLETE: 1}
+    assert manifest.lineage["dropped"] == {"unanswered": 1}
+    rows = {row["id"]: row for row in lines(files, "train.jsonl")}
+    assert len(rows) == 2 * 12 - 1
+    assert [name for name, row in rows.items() if row["signal"] is None] == ["dog#0"]
 
 
 @pytest.fixture
