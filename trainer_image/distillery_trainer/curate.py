@@ -91,7 +91,7 @@ def _renderer(context: StageContext, teacher_folder: Path) -> Renderer:
     student = read_tokenizer(files) if files else teacher
     if student is None:
         raise StageError(reasons.BAD_INPUT, "spec.student: the traces hold no tokenizer that it could take over; use student.model")
-    ends = end_ids(read_generation(files)) if files else traced_ends(teacher_folder)
+    ends = end_ids(read_generation(files), student) if files else traced_ends(teacher_folder, student)
     return Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher), ends)
 
 

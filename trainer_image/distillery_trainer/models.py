@@ -27,7 +27,7 @@ from transformers import (
 
 from distillery.api import reasons
 
-from .endings import end_ids
+from .endings import end_ids, gguf_end_ids
 from .errors import StageError
 from .stores import ROLES, open_source, safe_join
 from .weights import INDEX, WEIGHTS, is_adapter, remedy, shards
@@ -140,9 +140,9 @@ def traced_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     return read_tokenizer(traced_teacher(folder)) if (folder / "tokenizer.json").is_file() else None
 
 
-def traced_ends(folder: Path) -> frozenset[int]:
+def traced_ends(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Ids that the teacher's generation config ends an answer with, as far as it is known: a student with its tokenizer has them too."""
-    return end_ids(read_generation(traced_teacher(folder))) if (folder / "config.json").is_file() else frozenset()
+    return end_ids(read_generation(traced_teacher(folder)), tokenizer) if (folder / "config.json").is_file() else frozenset()
 
 
 def traced_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -180,6 +180,8 @@ def read_generation(files: ModelFiles) -> GenerationConfig:
             found = GenerationConfig.from_pretrained(files.folder, local_files_only=True)
         else:
             found = GenerationConfig.from_model_config(read_config(files))
+        if files.gguf:
+            found.eos_token_id = gguf_end_ids(files.folder / files.gguf) or found.eos_token_id
         end_ids(found)
         return found
 
@@ -215,6 +217,8 @@ def read_model(files: ModelFiles, dtype: torch.dtype) -> PreTrainedModel:
         head = ", or set tie_word_embeddings to true in config.json if the embedding is the output head"
         raise files.error(reasons.MODEL_UNREADABLE, text + (head if missing == ["lm_head.weight"] else ""))
     settle_ties(model)
+    if files.gguf:
+        model.generation_config = read_generation(files)
     model.train(False)
     return model
 

@@ -54,7 +54,7 @@ def student_of(context: StageContext, teaching: Teaching) -> Student:
             adapters = with_adapters(model, spec.student.lora)
     else:
         adapters = None
-    ends = end_ids(model.generation_config) | end_ids(teaching.generation)
+    ends = end_ids(model.generation_config, tokenizer) | end_ids(teaching.generation, tokenizer)
     renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teaching.tokenizer), ends)
     return Student(model, tokenizer, renderer, field, adapters)
 

@@ -84,6 +84,7 @@ class Student:
         stops = sorted({end_of_turn, *self.renderer.stop_ids})
         generation.eos_token_id = stops if len(stops) > 1 else stops[0]
         pad = self.tokenizer.pad_token_id
+        generation.stop_strings = None  # generate() would want a tokenizer for them
         generation.pad_token_id = int(pad) if pad is not None else end_of_turn
         self.tokenizer.chat_template = self.renderer.template
 
@@ -124,7 +125,7 @@ def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) ->
     if tokenizer is None:
         raise StageError(reasons.BAD_INPUT, "spec.student.fromTeacher: these traces hold no tokenizer; use student.model")
     adapters = with_adapters(model, spec.student.lora) if spec.student.lora else None
-    ends = end_ids(model.generation_config) | traced_ends(teacher_folder)
+    ends = end_ids(model.generation_config, tokenizer) | traced_ends(teacher_folder, tokenizer)
     renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teacher_tokenizer), ends)
     return Student(model, tokenizer, renderer, field, adapters)
 

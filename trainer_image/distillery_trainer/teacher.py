@@ -79,5 +79,5 @@ def load_teacher(spec: TeacherModel, work: Path) -> Teacher:
     torch.nn.Module.to(model, device)
     threads = set_threads(count_parameters(model))
     log.info("teacher %s: %.1fM parameters, %s on %s, %d threads", spec.uri, count_parameters(model) / 1e6, dtype, device, threads)
-    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(model.generation_config))
+    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(model.generation_config, tokenizer))
     return Teacher(files, model, tokenizer, renderer, digest_input(spec.uri, "teacher", work))

@@ -63,7 +63,7 @@ def from_rows(context: StageContext) -> Teaching:
     held_rows = read_rows(spec.data.evaluation, "evaluation", context.work) if spec.data.evaluation else None
     files = fetch_model(spec.teacher.model.uri, "teacher", context.work, weights=False)
     config, tokenizer, generation = read_config(files), read_tokenizer(files), read_generation(files)
-    renderer, dropped = Renderer(tokenizer, template_of(tokenizer), end_ids(generation)), Dropped()
+    renderer, dropped = Renderer(tokenizer, template_of(tokenizer), end_ids(generation, tokenizer)), Dropped()
     longest = min(spec.training.max_sequence_length, position_limit(config))
 
     def usable(given: list[Row], split: str) -> list[Example]:
@@ -112,7 +112,7 @@ def from_traces(context: StageContext) -> Teaching:
     tokenizer = traced_tokenizer(folder / "teacher")
     known = (folder / "teacher/config.json").is_file()
     config, generation = (read_config(traced), read_generation(traced)) if known else (None, None)
-    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(generation)) if tokenizer else None
+    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(generation, tokenizer)) if tokenizer else None
     train, held = ([_traced(line, renderer) for line in part] for part in lines)
     end = manifest.lineage["endOfTurn"]
     # text has no length before the student reads it

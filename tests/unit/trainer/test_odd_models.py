@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.trainer import tiny
+from tests.unit.trainer import exported, tiny
 from tests.unit.trainer.odd import GLM, add_adapter, contradicting, edit, export, journey, logits, read
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig
 
 from distillery_trainer.endings import end_ids, savable
 from distillery_trainer.errors import StageError
+from distillery_trainer.export import gguf
 from distillery_trainer.layers import keep_layers
 from distillery_trainer.models import fetch_model, read_generation, read_model, read_tokenizer
 from distillery_trainer.positions import UNLIMITED, position_limit
@@ -85,6 +86,29 @@ def test_any_place_that_names_an_end_is_heard(tmp_path: Path) -> None:
     (tmp_path / "teacher/generation_config.json").unlink()
     edit(tmp_path / "teacher", "config.json", eos_token_id=[0, 7])
     assert end_ids(read_generation(fetch_model(f"file://{tmp_path}/teacher", "teacher", tmp_path))) == {0, 7}
+
+
+def test_stop_strings_that_are_tokens_end_answers_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The published folder has their ids: generate() takes those without a tokenizer."""
+    words = tiny.tokenizer()
+    generation = GenerationConfig(eos_token_id=2, stop_strings=["<|endoftext|>", "no token"])
+    assert end_ids(generation, words) == {0, 2}
+    assert "no tokens, so answers do not end there: ['no token']" in caplog.text
+    made = tiny.model()
+    made.generation_config = generation
+    Student(made, words, Renderer(words, tiny.CHATML, {0, 2}), "spec.student.model").save(tmp_path, 2)
+    saved = GenerationConfig.from_pretrained(tmp_path)
+    assert (saved.eos_token_id, saved.stop_strings) == ([0, 2], None)
+
+
+def test_all_ends_of_a_gguf_file_are_heard(tmp_path: Path) -> None:
+    """transformers reads the first alone."""
+    exported.student(tmp_path / "source", "llama")
+    edit(tmp_path / "source", "generation_config.json", eos_token_id=[257, 256, 65])
+    gguf.write(tmp_path / "source", tmp_path / "teacher.gguf", "f16")
+    files = fetch_model(f"file://{tmp_path}/teacher.gguf", "teacher", tmp_path)
+    assert end_ids(read_generation(files)) == {257, 256, 65}
+    assert end_ids(read_model(files, torch.float32).generation_config) == {257, 256, 65}
 
 
 def test_an_end_that_is_no_id_is_told(tmp_path: Path) -> None:
