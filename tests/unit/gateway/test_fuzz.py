@@ -88,7 +88,8 @@ class Mutator:
             content = self._torn(content)
         headers = {"X-Distillery-Sample": self._random.choice(HEADERS)} if self._random.random() < 0.05 else {}
         if self._random.random() < 0.03:
-            headers["Content-Encoding"] = self._random.choice(("gzip", "deflate", "br", "zstd", "identity", "x"))
+            # the gateway does not read what it refuses, and closes the connection
+            headers |= {"Content-Encoding": self._random.choice(("gzip", "deflate", "br", "zstd", "identity", "x")), "Connection": "close"}
         return ("/v1/chat/completions" if chat != (self._random.random() < 0.03) else "/v1/completions"), content, headers
 
     def _mutate(self, body: Any, raw: dict[str, str]) -> None:
