@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .front_matter import base_uri, front_matter, license_of
 from .teacher_terms import is_endpoint, published_name, teacher_name, terms_section
 
-_HUB_METRICS = {"labelAccuracy": "accuracy", "exactMatch": "exact_match", "perplexity": "perplexity"}
 _ONNX_EXAMPLE = Path(__file__).parent / "export" / "onnx_example.py"
 
 
 def card(manifest: Mapping[str, Any]) -> str:
     """README.md of a published folder, from its manifest; links are relative to the folder."""
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(manifest), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{front_matter(manifest)}\n---",
         f"# {published_name(manifest)}",
         _opening(manifest),
         terms_section(manifest["lineage"]["teacher"], manifest["lineage"].get("usage")),
@@ -31,42 +29,21 @@ def card(manifest: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _hub_name(uri: str | None) -> str | None:
-    """org/name of an hf:// URI."""
-    return uri.removeprefix("hf://").split("@")[0] if uri and uri.startswith("hf://") else None
-
-
-def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    lineage, evaluation = manifest["lineage"], manifest["evaluation"]
-    bases = [_hub_name(lineage["student"].get("uri")), _hub_name(lineage["teacher"].get("uri"))]
-    tags = ["distillation", lineage["student"].get("modelType"), *{artifact["format"] for artifact in _published(manifest)}]
-    metrics = [
-        {"type": _HUB_METRICS.get(row["metric"], row["metric"]), "name": row["metric"], "value": float(row["student"])}
-        for row in evaluation.get("results", [])
-        if "student" in row
-    ]
-    dataset = {"name": "held-out rows", "type": lineage["data"]["heldOut"].get("uri") or "held-out"}
-    result = {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}
-    front = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "license": lineage["teacher"].get("license"),
-        "base_model": list(dict.fromkeys(base for base in bases if base)),
-        "tags": sorted(tag for tag in tags if tag),
-        "model-index": [{"name": published_name(manifest), "results": [result]}] if metrics else None,
-    }
-    return {key: value for key, value in front.items() if value}
-
-
 def _opening(manifest: Mapping[str, Any]) -> str:
     lineage, evaluation = manifest["lineage"], manifest["evaluation"]
     teacher = lineage["teacher"]
     size = f"{_millions(evaluation.get('studentParameters'))} parameters"
     smaller = f", {evaluation['compression']} times fewer than its teacher" if "compression" in evaluation else ""
+    base = base_uri(lineage)
+    began = f" Its weights began as those of `{base}`{_licensed(license_of(lineage))}." if base else ""
+    told = f"A {lineage['student'].get('modelType', '')} model of {size}{smaller}, distilled from {teacher_name(teacher)}.{began}"
     license_ = teacher.get("license")
     terms = f"The teacher's licence is `{license_}`" if license_ else "The teacher's model card names no licence: check its terms"
-    told = f"A {lineage['student'].get('modelType', '')} model of {size}{smaller}, distilled from {teacher_name(teacher)}."
     return told if is_endpoint(teacher) else f"{told}\n{terms}; it may bind this model too."
+
+
+def _licensed(name: str | None) -> str:
+    return f", whose licence is `{name}`" if name else ", whose card names no licence: check its terms"
 
 
 def _millions(count: int | None) -> str:

@@ -30,13 +30,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Student:
-    """`model` has float32 weights; adapters, where there are any, work inside it, and `adapters` knows them. `field` is its origin's."""
+    """`model` has float32 weights; adapters, where there are any, work inside it, and `adapters` knows them. `field` is its origin's,
+    `license` what the card of the model names that it began as."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     renderer: Renderer
     field: str
     adapters: PeftModel | None = None
+    license: str | None = None
 
     @property
     def head(self) -> Head:
@@ -105,11 +107,11 @@ def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) ->
     Seeded by training.seed: the same job makes the same weights.
     """
     teacher_tokenizer, field = traced_tokenizer(teacher_folder), "spec.student.scratch"
-    tokenizer = teacher_tokenizer
+    tokenizer, licence = teacher_tokenizer, None
     torch.manual_seed(spec.training.seed)
     if spec.student.model is not None:
         files, field = fetch_model(spec.student.model.uri, "student", work), "spec.student.model"
-        tokenizer = read_tokenizer(files)
+        tokenizer, licence = read_tokenizer(files), files.license
         if teacher_tokenizer is not None:
             require_same_tokens(tokenizer, teacher_tokenizer)
         model = read_model(files, torch.float32)
@@ -127,7 +129,7 @@ def make_student(spec: DistillationJobSpec, teacher_folder: Path, work: Path) ->
     adapters = with_adapters(model, spec.student.lora) if spec.student.lora else None
     ends = end_ids(model.generation_config, tokenizer) | traced_ends(teacher_folder, tokenizer)
     renderer = Renderer(tokenizer, choose_template(spec.data.chat_template, tokenizer, teacher_tokenizer), ends)
-    return Student(model, tokenizer, renderer, field, adapters)
+    return Student(model, tokenizer, renderer, field, adapters, licence)
 
 
 def require_same_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:

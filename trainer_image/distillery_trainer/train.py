@@ -212,6 +212,7 @@ def _outcome(folder: Path, run: Run, history: list[Line], threads: int) -> Outco
         "student": {
             "parameters": count_parameters(run.student.model),
             "modelType": run.student.model.config.model_type,
+            **({"license": run.student.license} if run.student.license else {}),
             "layers": int(run.student.model.config.num_hidden_layers),
             "hiddenSize": int(run.student.model.config.hidden_size),
             "chatTemplate": run.student.renderer.template,
