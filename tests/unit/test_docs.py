@@ -22,6 +22,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [t for t in targets if not t.startswith("http") and not (page.parent / t).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_every_reason_has_its_runbook() -> None:
     words = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
     text = (ROOT / "docs/runbooks.md").read_text()
