@@ -127,6 +127,8 @@ async def test_the_snapshot_of_the_ledger_is_the_status_of_the_budget(tmp_path: 
             "Ready": "True",
             "Exhausted": "False",
             "SoftLimitExceeded": "False",
+            "MoneyInDoubt": "False",
+            "Stalled": "False",
         }
         assert status["summary"]["window"] == "daily"
         assert float(status["summary"]["reserved"]) > 0

@@ -218,7 +218,7 @@ class TeacherBudgetStatus(Model):
 
     observed_generation: int | None = Field(None, description="Generation of the spec that was last looked at; -1 before the first look.")
     conditions: Annotated[list[Condition], Field(max_length=8)] = Field(
-        default=[], description="Ready, Exhausted, SoftLimitExceeded, Stalled.",
+        default=[], description="Ready, Exhausted, SoftLimitExceeded, MoneyInDoubt, Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )  # fmt: skip
     summary: BudgetSummary | None = Field(None, description="The window with the least left.")

@@ -90,8 +90,9 @@ IN_DOUBT: Final = "InDoubt"
 READY: Final = "Ready"
 EXHAUSTED: Final = "Exhausted"
 SOFT_LIMIT_EXCEEDED: Final = "SoftLimitExceeded"
+MONEY_IN_DOUBT: Final = "MoneyInDoubt"
 WITHIN_LIMITS: Final = "WithinLimits"
-BUDGET_CONDITIONS: Final = (READY, EXHAUSTED, SOFT_LIMIT_EXCEEDED, STALLED)
+BUDGET_CONDITIONS: Final = (READY, EXHAUSTED, SOFT_LIMIT_EXCEEDED, MONEY_IN_DOUBT, STALLED)
 
 # -- of stages that wait and go on by themselves (status.stages[].reason)
 SECRET_MISSING: Final = "SecretMissing"

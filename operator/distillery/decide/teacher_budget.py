@@ -28,6 +28,8 @@ from .situation import Body
 SNAPSHOT_SECONDS, IDLE_SECONDS, SILENT_SECONDS = 15.0, 30.0, 10.0
 #: Why a budget may be not ready and yet become so without anybody changing it or the chart.
 _HEALS = (reasons.LEDGER_READ_ONLY, reasons.TEACHER_UNAVAILABLE)
+#: With more than this part of a limit in doubt a person has to look: what is in doubt never comes back by itself.
+_MOST_IN_DOUBT = Decimal("0.05")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def _verdicts(told: BudgetSnapshot | Silence | str) -> dict[str, Verdict]:
         reasons.STALLED: _stalled(ready),
         reasons.EXHAUSTED: _listed(reasons.EXHAUSTED, told.exhausted),
         reasons.SOFT_LIMIT_EXCEEDED: _listed(reasons.SOFT_LIMIT_EXCEEDED, told.alerts),
+        reasons.MONEY_IN_DOUBT: _listed(reasons.MONEY_IN_DOUBT, _doubts(told.windows)),
     }
 
 
@@ -109,6 +112,21 @@ def _of(teacher: TeacherStatus) -> str:
 
 def _listed(kind: str, sentences: Sequence[str]) -> Verdict:
     return Verdict("True", kind, "; ".join(sentences)) if sentences else Verdict("False", reasons.WITHIN_LIMITS)
+
+
+def _doubts(windows: Sequence[Window]) -> list[str]:
+    """A sentence for each window of which too much is in doubt; what stands before the colon stays the same."""
+    return [
+        f"{_named(window)}: {window.in_doubt} of {window.limit} are in doubt, more than 5 %; compare with the provider's usage"
+        " page (`distillery-gateway ledger doubts`) and end them (`ledger resolve`)"
+        for window in windows
+        if Decimal(window.in_doubt) > Decimal(window.limit) * _MOST_IN_DOUBT
+    ]
+
+
+def _named(window: Window) -> str:
+    name = window.name if window.id == window.name else f"{window.name} {window.id}"
+    return name if window.unit == "USD" else f"{name} in tokens"
 
 
 def _summary(windows: Sequence[Window]) -> BudgetSummary | None:
@@ -158,7 +176,8 @@ def _events(budget: TeacherBudget, new: TeacherBudgetStatus, told: BudgetSnapsho
     """What has become true: each window and alert by itself, told once for a generation of the spec."""
     before = {condition.type: condition for condition in budget.status.conditions}
     if isinstance(told, BudgetSnapshot):
-        for kind, sentences in ((reasons.EXHAUSTED, told.exhausted), (reasons.SOFT_LIMIT_EXCEEDED, told.alerts)):
+        lists = ((reasons.EXHAUSTED, told.exhausted), (reasons.SOFT_LIMIT_EXCEEDED, told.alerts))
+        for kind, sentences in (*lists, (reasons.MONEY_IN_DOUBT, _doubts(told.windows))):
             known = before[kind].message if kind in before else ""
             for sentence in sentences:
                 occasion = sentence.partition(": ")[0]

@@ -69,6 +69,33 @@ def test_a_budget_shows_the_window_with_the_least_left() -> None:
     assert (status.saved, status.observed_generation, len(status.windows)) == ("0.30", 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("windows", "words"),
+    [
+        ([DAILY], None),
+        (
+            [TOTAL, DAILY.model_copy(update={"in_doubt": "0.500000001"})],
+            "daily 2026-01-01: 0.500000001 of 10.00 are in doubt",
+        ),
+        ([TOKENS.model_copy(update={"in_doubt": "51"})], "monthly 2026-01 in tokens: 51 of 1000 are in doubt"),
+        ([TOTAL.model_copy(update={"in_doubt": "6.00"})], "total: 6.00 of 100.00 are in doubt"),
+    ],
+)
+def test_doubts_of_more_than_a_twentieth_of_a_limit_are_told_once(windows: list[Window], words: str | None) -> None:
+    looking = Looking()
+    decision = looking.look(snapshot(windows=windows))
+    assert reasons_told(decision) == ([] if words is None else ["MoneyInDoubt"])
+    status, reason, message = looking.condition("MoneyInDoubt")
+    assert (status, reason) == (("False", "WithinLimits") if words is None else ("True", "MoneyInDoubt"))
+    assert (words or "") in message
+    writes = looking.writes
+    assert reasons_told(looking.look(snapshot(windows=windows))) == []
+    assert looking.writes == writes, "nothing moves, nothing is written"
+    looking.wait(30)
+    looking.look(snapshot(2))
+    assert looking.condition("MoneyInDoubt")[:2] == ("False", "WithinLimits"), "resolved"
+
+
 @pytest.mark.parametrize(("windows", "name"), [([DAILY, TOTAL, TOKENS], "daily"), ([TOKENS], "monthly tokens"), ([], None)])
 def test_money_comes_before_tokens(windows: list[Window], name: str | None) -> None:
     looking = Looking()
