@@ -8,8 +8,8 @@ running job waits for comes before what may take its time, so that many new jobs
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -22,16 +22,16 @@ Handler = Callable[[K], Awaitable[float | None]]
 FIRST_DELAY = 0.2
 #: Below a minute, so that after an outage everything is caught up within one.
 LONGEST_DELAY = 45.0
-#: A key that is not `first` is overtaken by those that come within so many seconds after it; so none waits for ever. As long as a thousand
-#: new jobs take: with ten seconds, the stages that ended meanwhile waited for them.
-PATIENCE = 60.0
+#: Keys that are not `first` wait while others are. Once they have for so many seconds they get every SHARE-th turn; so none waits for
+#: ever, and a thousand new jobs that have all waited for long do not hold up a stage that ends by more than a turn.
+PATIENCE, SHARE = 10.0, 4
 
 
 class _Added(NamedTuple):
-    """Since when a key waits, and its place in the order."""
+    """Since when a key waits, and whether it goes before others."""
 
     since: float
-    place: float
+    first: bool
 
 
 class Queue(Generic[K]):
@@ -40,8 +40,9 @@ class Queue(Generic[K]):
     def __init__(self, metrics: Metrics, jitter: Callable[[], float] = random.random) -> None:
         self._metrics = metrics
         self._jitter = jitter
-        self._order: asyncio.PriorityQueue[tuple[float, int, K]] = asyncio.PriorityQueue()
-        self._count = itertools.count()
+        self._first: deque[K] = deque()
+        self._others: deque[K] = deque()
+        self._turns, self._first_in_a_row = asyncio.Semaphore(0), 0
         self._added: dict[K, _Added] = {}
         self._busy: set[K] = set()
         self._later: dict[K, asyncio.TimerHandle] = {}
@@ -50,11 +51,10 @@ class Queue(Generic[K]):
     def add(self, key: K, first: bool = False) -> None:
         """Handle the key as soon as a worker is free; if it is in hand right now, once more after that. `first`: before others."""
         self._forget_later(key)
-        now = asyncio.get_running_loop().time()
-        place, before = now if first else now + PATIENCE, self._added.get(key)
-        if before is not None and before.place <= place:
+        before = self._added.get(key)
+        if before is not None and (before.first or not first):
             return
-        self._added[key] = _Added(before.since if before else now, place)
+        self._added[key] = _Added(before.since if before else asyncio.get_running_loop().time(), first)
         self._metrics.queue_depth.set(len(self._added))
         if key not in self._busy:
             self._put(key)
@@ -77,7 +77,8 @@ class Queue(Generic[K]):
 
     async def _work(self, handler: Handler[K]) -> None:
         while True:
-            _, _, key = await self._order.get()
+            await self._turns.acquire()
+            key = self._next()
             if key in self._busy or key not in self._added:
                 continue  # it was moved forward, and has been handled since
             added = self._added.pop(key).since
@@ -91,7 +92,29 @@ class Queue(Generic[K]):
                     self._put(key)
 
     def _put(self, key: K) -> None:
-        self._order.put_nowait((self._added[key].place, next(self._count), key))
+        (self._first if self._added[key].first else self._others).append(key)
+        self._turns.release()
+
+    def _next(self) -> K:
+        """The key whose turn it is; there is one for each turn."""
+        if self._first and not (self._first_in_a_row >= SHARE - 1 and self._is_overdue()):
+            self._first_in_a_row += 1
+            return self._first.popleft()
+        key = self._others.popleft()
+        if not self._is_stale(key):
+            self._first_in_a_row = 0
+        return key
+
+    def _is_overdue(self) -> bool:
+        """Whether the oldest of the keys that are not `first` has waited for long, or is none any more."""
+        if not self._others:
+            return False
+        key = self._others[0]
+        return self._is_stale(key) or asyncio.get_running_loop().time() - self._added[key].since >= PATIENCE
+
+    def _is_stale(self, key: K) -> bool:
+        """Whether a key among the others has been moved forward since."""
+        return key not in self._added or self._added[key].first
 
     async def _pass(self, handler: Handler[K], key: K, added: float) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,6 +1,8 @@
 """A8, R7, R8: many jobs through all stages on the real API server, with pods that have ended at once.
 
 Prints figures and asserts only that all jobs succeed: times on a shared machine are reported, never judged. JOBS=300 by default.
+CONTROLLER_QPS="default 200" runs it twice, and prints both columns: as the cluster is, and with a controller manager (of kind) that allows
+itself 200 requests a second to the API server in place of 20.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from prometheus_client.parser import text_string_to_metric_families
+from tests.bench.controllers import kube_api_qps, until_swept
 from tests.bench.fake_node import LABEL, Api, Body, connect, fake_node
 from tests.conftest import Cluster
 
@@ -25,9 +28,12 @@ from distillery.api.result import StageResult
 from distillery.api.stages import planned_stages, stage_hashes
 
 JOBS = int(os.environ.get("JOBS", "300"))
+COLUMNS = [None if word == "default" else int(word) for word in os.environ.get("CONTROLLER_QPS", "default").split()]
+#: By column.
+FIGURES: dict[str, dict[str, str]] = {}
 #: The Job controller takes about two seconds for all stages of one.
 LONGEST = 300 + 4 * JOBS
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(LONGEST + 60)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(LONGEST + 2400)]
 SYSTEM = "distillery-system"
 OURS = "/apis/distillery.dev/v1alpha1/namespaces/{namespace}/distillationjobs"
 OUTPUT = "s3://models/bench"
@@ -152,7 +158,17 @@ async def load(kubeconfig: Path) -> Configuration:
     return found
 
 
-async def test_many_jobs_through_all_stages(cluster: Cluster, namespace: str) -> None:
+@pytest.mark.parametrize("qps", COLUMNS)
+async def test_many_jobs_through_all_stages(cluster: Cluster, namespace: str, qps: int | None) -> None:
+    until_swept(cluster)
+    with kube_api_qps(cluster, qps):
+        observer = await run(cluster, namespace, "20 (default)" if qps is None else str(qps))
+    assert observer.failed == {}
+    assert len(observer.succeeded) == JOBS
+
+
+async def run(cluster: Cluster, namespace: str, column: str) -> Observer:
+    """All jobs, once; prints the figures of this run beside those of the runs before."""
     async with connect(await load(cluster.kubeconfig)) as api, fake_node(api, message):
         observer, operators = Observer(), Operators(api)
         watching: list[asyncio.Task[Any]] = [
@@ -175,25 +191,35 @@ async def test_many_jobs_through_all_stages(cluster: Cluster, namespace: str) ->
         for task in (ended, *watching):
             task.cancel()
         await asyncio.gather(ended, *watching, return_exceptions=True)
-    report(observer, operators, before, after, started, applied)
-    assert observer.failed == {}
-    assert len(observer.succeeded) == JOBS
+    FIGURES[column] = figures(observer, operators, before, after, started, applied)
+    print_columns()
+    return observer
 
 
-def report(observer: Observer, operators: Operators, before: Body, after: Body, started: float, applied: float) -> None:
-    """Print the figures."""
+def figures(observer: Observer, operators: Operators, before: Body, after: Body, started: float, applied: float) -> dict[str, str]:
+    """What was measured, by what it is called."""
     spent, stages = {name: after[name] - before.get(name, 0) for name in after}, len(observer.completed)
     cpu = spent["process_cpu_seconds_total"]
     took, reactions, going = max(observer.succeeded.values(), default=started) - started, observer.reactions(), observer.stages()
     writes = statistics.mean(len(versions) for versions in observer.writes.values())
     verbs = {verb: spent.get(f"distillery_api_requests_total {verb}", 0.0) / stages for verb in ("get", "post", "patch", "delete")}
-    print(f"\n{len(observer.succeeded)} jobs of {len(CHAIN)} stages succeeded in {took:.1f} s ({applied:.1f} s to apply them)")
-    print(f"throughput      {60 * len(observer.succeeded) / took:.0f} jobs/min, {60 * stages / took:.0f} stages/min")
-    print(f"reaction        p50 {percentile(reactions, 0.5):.2f} s, p99 {percentile(reactions, 0.99):.2f} s, max {reactions[-1]:.2f} s")
-    print(f"a Job itself    p50 {percentile(going, 0.5):.2f} s, p99 {percentile(going, 0.99):.2f} s from its creation to its end")
-    print(f"operator CPU    {cpu:.1f} s, {1000 * cpu / stages:.1f} ms a stage")
-    print(f"operator RSS    {operators.peak_rss / 2**20:.0f} MiB at most, in one replica")
-    print(f"API requests    {sum(verbs.values()):.1f} a stage: {', '.join(f'{n:.1f} {verb}' for verb, n in verbs.items())}")
-    print(f"reconciles      {spent['distillery_reconcile_total'] / stages:.1f} a stage; versions of a job seen {writes:.1f}")
-    for what, metric in WAITS.items():
-        print(f"{what:<15} {1000 * spent[f'{metric}_sum'] / spent[f'{metric}_count']:.0f} ms on average")
+    waits = {what: 1000 * spent[f"{metric}_sum"] / spent[f"{metric}_count"] for what, metric in WAITS.items()}
+    return {
+        "jobs of stages": f"{len(observer.succeeded)} of {len(CHAIN)}",
+        "all succeeded in": f"{took:.1f} s ({applied:.1f} s to apply them)",
+        "throughput": f"{60 * len(observer.succeeded) / took:.0f} jobs/min, {60 * stages / took:.0f} stages/min",
+        "reaction p50 · p99 · max": f"{percentile(reactions, 0.5):.2f} · {percentile(reactions, 0.99):.2f} · {reactions[-1]:.2f} s",
+        "a Job itself p50 · p99": f"{percentile(going, 0.5):.2f} · {percentile(going, 0.99):.2f} s",
+        "operator CPU": f"{cpu:.1f} s, {1000 * cpu / stages:.1f} ms a stage",
+        "operator RSS": f"{operators.peak_rss / 2**20:.0f} MiB at most, in one replica",
+        "API requests a stage": f"{sum(verbs.values()):.1f}: {', '.join(f'{n:.1f} {verb}' for verb, n in verbs.items())}",
+        "passes a stage": f"{spent['distillery_reconcile_total'] / stages:.1f}; versions of a job seen {writes:.1f}",
+        **{what: f"{milliseconds:.0f} ms on average" for what, milliseconds in waits.items()},
+    }
+
+
+def print_columns() -> None:
+    """Every run so far, a column each, under the rate that the controller manager allowed itself."""
+    print(f"\n| kube-api-qps of the controller manager | {' | '.join(FIGURES)} |\n|---|{'---|' * len(FIGURES)}")
+    for row in next(iter(FIGURES.values())):
+        print(f"| {row} | {' | '.join(found[row] for found in FIGURES.values())} |")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from distillery.metrics import Metrics
-from distillery.queue import FIRST_DELAY, LONGEST_DELAY, PATIENCE, Queue
+from distillery.queue import FIRST_DELAY, LONGEST_DELAY, PATIENCE, SHARE, Queue
 
 pytestmark = pytest.mark.looptime
 
@@ -85,8 +85,25 @@ async def test_what_comes_first_overtakes_but_holds_nobody_up_for_ever() -> None
     order = [key for _, key in seen.started]
     assert order[:2] == ["x", "c"]
     assert order.count("c") == 1
-    assert order.index("a") == PATIENCE + 1
-    assert order.index("b") == PATIENCE + 2
+    assert order.index("a") == PATIENCE
+    assert order.index("b") == PATIENCE + SHARE
+
+
+async def test_a_thousand_keys_that_have_waited_long_do_not_hold_up_what_comes_first() -> None:
+    queue, seen, concurrency = Queue[str](Metrics()), Recorder(seconds=1), 10
+    for number in range(1000):
+        queue.add(f"new-{number}")
+    added: dict[str, float] = {}
+    async with running(queue, seen, concurrency):
+        for number in range(300):
+            added[f"end-{number}"] = now()
+            queue.add(f"end-{number}", first=True)
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(60)
+    assert len(seen.started) == 1300
+    waited = [time - added[key] for time, key in seen.started if key in added]
+    assert max(waited) <= 2, "a pass that is under way, and a turn of the others"
+    assert max(time for time, key in seen.started if key not in added) <= 130, "which lose nothing by it"
 
 
 async def test_concurrency_is_bounded_and_used() -> None:
