@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
@@ -16,26 +15,21 @@ from . import checks
 from .digests import digest_input, input_uris
 from .endpoint.preflight import too_long
 from .errors import StageError
-from .estimates import Sizes, memory_available, require_fit
+from .estimates import Sizes, require_fit
 from .examples import Example
-from .generate import generate
-from .models import count_parameters, fetch_model, read_model
-from .rehearsal import bare, rehearse, student_of, tried
+from .models import count_parameters
+from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
-from .scoring import Scorer, signal_kind
+from .scoring import signal_kind
 from .stage import Outcome, StageContext
 from .students import Student
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
 from .templates import Renderer, shown
+from .trial import try_models
 
 log = logging.getLogger(__name__)
-Pairs = list[tuple[list[int], list[int]]]
 #: Rows that go through tokenizers and, where the models are small, through the models.
 FIRST = 16
-#: Parameters up to which a model is loaded here: more would hold a CPU pod for minutes.
-_SMALL = 200_000_000
-#: Tokens of a prompt that a model goes on from here.
-_PROMPT = 16
 
 
 def run(context: StageContext) -> Outcome:
@@ -131,31 +125,7 @@ def _first_rows(context: StageContext, teaching: Teaching, student: Student, siz
     if spec.teacher.model is not None and teaching.config is not None:
         rows = [*teaching.train, *teaching.held]
         checks.ids_fit((ids for e in rows for ids in (e.prompt_ids, e.completion_ids)), teaching.config, "spec.teacher.model")
-        pairs = [(example.prompt_ids, written(example)) for example in first]
-        _through(context, spec.teacher.model.uri, "teacher", sizes.teacher, pairs, teaching.tokenizer or student.tokenizer)
     checks.ids_fit((*prompts, *map(written, first)), student.model.config, student.field)
-    if spec.student.model is not None:
-        pairs = [(ids, written(example)) for ids, example in zip(prompts, first, strict=True)]
-        _through(context, spec.student.model.uri, "student", sizes.student, pairs, student.tokenizer)
-
-
-def _through(context: StageContext, uri: str, role: str, parameters: int, pairs: Pairs, tokenizer: PreTrainedTokenizerBase) -> None:
-    if parameters > _SMALL or parameters * 6 > memory_available():
-        log.info("%s of %.0fM parameters: too large to be tried here", role, parameters / 1e6)
-        return
-    model = read_model(fetch_model(uri, role, context.work), torch.float32)
-    scorer = Scorer(model, "hiddenState", f"spec.{role}.model")
-    _, tally = scorer.score(pairs)
-    log.info("%s: %d rows went through, %.3g nats/token of entropy", role, len(pairs), tally.entropy / tally.tokens)
-    _writes(model, tokenizer, [prompt for prompt, _ in pairs], f"spec.{role}.model")
-
-
-def _writes(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], field: str) -> None:
-    """Two tokens for a short row and a long one, padded to one batch: the cache of some families is not what our decoding needs."""
-    short = sorted((prompt[:_PROMPT] for prompt in prompts if prompt), key=len)
-    tried(
-        lambda: generate(model, tokenizer, short[:: max(1, len(short) - 1)], 2, 2, stop_ids=()),
-        reasons.UNSUPPORTED,
-        f"{field}: {model.config.model_type} cannot write answers here",
-        "use a model of another family",
-    )
+    taught = [(example.prompt_ids, written(example)) for example in first]
+    learned = [(ids, written(example)) for ids, example in zip(prompts, first, strict=True)]
+    try_models(context, teaching, student, sizes, taught, learned)

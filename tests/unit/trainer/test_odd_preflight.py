@@ -59,6 +59,11 @@ def _no_layer_with_keys(root: Path, _: dict[str, Any]) -> None:
     tiny.save(root / "teacher", family("qwen3_5_text"), tiny.tokenizer())
 
 
+def _layers_by_number(root: Path, _: dict[str, Any]) -> None:
+    """RWKV divides by the number of layers less one when it is made."""
+    tiny.save(root / "teacher", family("rwkv", attention_hidden_size=64), tiny.tokenizer())
+
+
 def _wrong_targets(_: Path, spec: dict[str, Any]) -> None:
     spec["student"]["lora"] = {"rank": 2, "alpha": 4, "targetModules": ["nonsense"]}
 
@@ -81,6 +86,7 @@ REFUSED: dict[str, tuple[Callable[[Path, dict[str, Any]], None], str, str]] = {
     "precision auto": (_config(torch_dtype="auto"), "ModelUnreadable", "torch_dtype 'auto' of its config.json is no precision"),
     "unknown positions": (_config(rope_parameters={"rope_type": "su", "rope_theta": 1e4}), "ModelUnreadable", "'su'"),
     "no cache of keys": (_no_layer_with_keys, "Unsupported", "qwen3_5_text cannot write answers here"),
+    "layers that cannot be cut": (_layers_by_number, "Unsupported", "spec.student.fromTeacher: layers [0] of a rwkv model make no model"),
     "adapters nowhere": (_wrong_targets, "BadInput", "spec.student.lora.targetModules: ['nonsense']"),
     "quantized student": (_quantized_student, "Unsupported", "spec.student.model: its weights are quantized (gptq)"),
     "layers of a quantized teacher": (

@@ -42,7 +42,7 @@ def test_hashes_of_every_later_stage_and_a_row_with_its_mask(tmp_path: Path, cap
     assert {m.name: float(m.value) for m in result.metrics}["studentParameters"] < 100_000
     assert "<|im_start|>assistant" in caplog.text
     assert "loss on" in caplog.text
-    assert "teacher: 7 rows went through" in caplog.text
+    assert "spec.teacher.model: 7 rows went through" in caplog.text
     assert not (tmp_path / "out").exists()
 
 
