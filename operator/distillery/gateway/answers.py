@@ -58,7 +58,7 @@ class Answers:
         return Kept(body, found.cost, found.terms)
 
     async def move(self) -> int:
-        """Move the oldest bodies that are in the database; gives how many."""
+        """Move the oldest bodies that are in the database, as many as may be in memory at a time; gives how many."""
         if self._bodies is None:
             return 0
         found = await self._ledger.unmoved(_BATCH)
@@ -75,7 +75,7 @@ class Answers:
             except (LedgerError, StoreUnavailable) as error:
                 log.warning("answers stay in the ledger for now: %s", error)
                 moved = 0
-            if moved < _BATCH:
+            if not moved:
                 await asyncio.sleep(_PAUSE)
 
     def close(self) -> None:

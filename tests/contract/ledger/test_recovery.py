@@ -63,6 +63,21 @@ async def test_the_first_answer_of_a_key_stays_and_can_be_moved(ledger: Ledger) 
     assert await ledger.answer("unknown") is None
 
 
+async def test_bodies_are_moved_in_batches_that_fit_in_memory(ledger: Ledger) -> None:
+    """With 64 answers of 64 MiB waiting the gateway would need 4 GiB."""
+    wallet = Wallet()
+    for number, length in enumerate((10, 5000, 10, 10, 10)):
+        hold = wallet.hold(1)
+        await ledger.hold(hold)
+        await ledger.settle(hold.id, 1, 0, 0, NOON + timedelta(seconds=number), answer(f"k{number}", b"x" * length))
+    seen = []
+    while found := await ledger.unmoved(3, 1000):
+        seen.append([one.key for one in found])
+        for one in found:
+            await ledger.moved(one.key, f"s3://cache/{one.key}")
+    assert seen == [["k0", "k1"], ["k2", "k3", "k4"]]
+
+
 async def test_an_answer_that_is_lost_is_bought_again(ledger: Ledger) -> None:
     wallet = Wallet()
     for body in (b"lost", b"bought again"):

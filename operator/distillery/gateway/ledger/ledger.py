@@ -160,9 +160,9 @@ class Ledger:
         """Count a cache hit that would have cost `saved`."""
         await self._writer.submit(MarkHit(job, saved, at))
 
-    async def unmoved(self, limit: int) -> list[StoredAnswer]:
-        """The oldest answers whose body is in the database."""
-        return await self._read(reading.unmoved, limit)
+    async def unmoved(self, limit: int, most_bytes: int = 1 << 24) -> list[StoredAnswer]:
+        """The oldest answers whose body is in the database, at most `limit`; beyond the first no more than have so many bytes."""
+        return await self._read(reading.unmoved, limit, most_bytes)
 
     async def moved(self, key: str, location: str) -> None:
         """The body lies in the object store now: forget it here."""

@@ -83,9 +83,16 @@ def state(connection: Connection, hold: str) -> HoldState | None:
     return connection.execute(_STATE, {"hold": hold}).scalar_one_or_none()
 
 
-def unmoved(connection: Connection, most: int) -> list[StoredAnswer]:
-    """The oldest answers whose body is in the database."""
-    return [_answer(row._mapping) for row in connection.execute(_UNMOVED, {"most": most})]
+def unmoved(connection: Connection, most: int, most_bytes: int) -> list[StoredAnswer]:
+    """The oldest answers whose body is in the database: one at least, then until they have so many bytes."""
+    found, size = [], 0
+    # a few at a time: one alone may be as long as all of them should be
+    for row in connection.execute(_UNMOVED.execution_options(yield_per=2), {"most": most}):
+        found.append(_answer(row._mapping))
+        size += len(found[-1].body or b"")
+        if size >= most_bytes:
+            break
+    return found
 
 
 def _answer(row: Mapping[Any, Any]) -> StoredAnswer:
