@@ -16,9 +16,11 @@ class GatewayMetrics:
     def __init__(self, metrics: Metrics) -> None:
         registry = metrics.registry
         self.requests = Counter(
-            "distillery_teacher_requests", "Queries by what became of them: settled, released, in_doubt, overrun, hit, joined, refused.",
-            ["outcome"], registry=registry,
-        )  # fmt: skip
+            "distillery_teacher_requests",
+            "Queries by what became of them: settled, unanswered (settled too), released, in_doubt, overrun, hit, joined, refused.",
+            ["outcome"],
+            registry=registry,
+        )
         self.refusals = Counter("distillery_teacher_refusals", "Queries that were refused, by reason.", ["reason"], registry=registry)
         self.lost = Counter(
             "distillery_answers_lost",
