@@ -47,6 +47,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--trainer-image", required=True, help="image of the stage pods")
     add("--image-pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"), help="of the stage pods")
+    add("--scratch", action="append", default=[], metavar="FOLDER=SIZE", help="most that a stage pod writes to work, tmp or shm; repeated")
     add("--stage-env", action="append", default=[], metavar="NAME=VALUE", help="environment of every stage pod; may be repeated")
     add("--namespaces", default="", help="comma-separated namespaces to watch; empty: all")
     add("--gateway-url", help="the gateway as pods and the operator reach it; without it there is no progress")
@@ -65,6 +66,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
     for pair in found.stage_env:
         if "=" not in pair:
             parser.error(f"--stage-env {pair}: give NAME=VALUE")
+    for pair in found.scratch:
+        if pair.partition("=")[0] not in Settings().scratch:
+            parser.error(f"--scratch {pair}: give work=SIZE, tmp=SIZE or shm=SIZE")
     return found
 
 
@@ -80,6 +84,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         trainer_image=given.trainer_image,
         image_pull_policy=given.image_pull_policy,
         gateway_url=given.gateway_url,
+        scratch={**Settings().scratch, **dict(pair.split("=", 1) for pair in given.scratch)},
         stage_env=dict(pair.split("=", 1) for pair in given.stage_env),
         namespaces=tuple(n for n in given.namespaces.split(",") if n),
         resync_seconds=given.resync_seconds,

@@ -5,7 +5,7 @@ Pure. `manifests` wraps it into a batch Job.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .api.job import DistillationJobSpec
@@ -38,7 +38,10 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
     """The spec of the pod that runs `distill <arguments>` in `image`."""
     scheduling, place = spec.scheduling, scheduling_of(spec, stage)
     touched = sources_of(spec, stage)
-    volumes = [*_volumes(plan, touched), *(_shared_memory() if _has_device(place.resources.wire()) else ())]
+    resources, scratch = place.resources.wire(), plan.settings.scratch
+    own = resources.get("limits", {}).get("ephemeral-storage")
+    folders = {"tmp": scratch["tmp"], "work": own or scratch["work"]}
+    volumes = [*_volumes(plan, touched, folders), *(_shared_memory(scratch["shm"]) if _has_device(resources) else ())]
     optional: Body = {
         "priorityClassName": scheduling.priority_class_name,
         "serviceAccountName": scheduling.service_account_name,
@@ -70,7 +73,7 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
                 "command": ["distill"],
                 "args": list(arguments),
                 "env": _environment(plan, touched, asks_teacher(spec, stage)),
-                "resources": {name: value for name, value in place.resources.wire().items() if value},
+                "resources": {name: value for name, value in resources.items() if value},
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -104,15 +107,15 @@ def _credentials(source: Source, secret: str) -> Iterator[Body]:
         yield {"name": f"{source.role}_{key}", "valueFrom": {"secretKeyRef": reference}}
 
 
-def _volumes(plan: Plan, touched: Sequence[Source]) -> Iterator[tuple[Body, Body]]:
-    """Each volume with its mount."""
+def _volumes(plan: Plan, touched: Sequence[Source], folders: Mapping[str, Any]) -> Iterator[tuple[Body, Body]]:
+    """Each volume with its mount; `folders` are the empty ones, and the most that each may hold."""
     name = plan.config_map
     yield (
         {"name": "job", "configMap": {"name": name}},
         {"name": "job", "mountPath": "/etc/distillery", "readOnly": True},
     )
-    for folder in ("tmp", "work"):
-        yield {"name": folder, "emptyDir": {}}, {"name": folder, "mountPath": f"/{folder}"}
+    for folder, size in folders.items():
+        yield {"name": folder, "emptyDir": {"sizeLimit": size}}, {"name": folder, "mountPath": f"/{folder}"}
     if plan.settings.gateway_url:
         token = {"serviceAccountToken": {"audience": GATEWAY_AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
         yield (
@@ -133,6 +136,6 @@ def _has_device(resources: Body) -> bool:
     return any("/" in name and "kubernetes.io/" not in name for kind in resources.values() for name in kind)
 
 
-def _shared_memory() -> Iterator[tuple[Body, Body]]:
+def _shared_memory(size: str) -> Iterator[tuple[Body, Body]]:
     """Accelerators' libraries and torch's workers share tensors through /dev/shm, of which a container has 64 MiB by default."""
-    yield {"name": "shm", "emptyDir": {"medium": "Memory"}}, {"name": "shm", "mountPath": "/dev/shm"}
+    yield {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}, {"name": "shm", "mountPath": "/dev/shm"}

@@ -5,6 +5,7 @@ Pure and total: objects are partly written by tenants, so a malformed child is l
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .timestamps import moment
 HASH_ANNOTATION = "distillery.dev/hash"
 RUN_ANNOTATION = "distillery.dev/run"
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+#: The kubelet's three sentences for a limit of ephemeral storage: of an emptyDir, of a container, of the pod.
+_OVERRUN = re.compile(r"exceeds the limit|exceeded its local ephemeral storage limit|exceeds the total limit of containers")
 Body = Mapping[str, Any]
 
 
@@ -48,10 +51,15 @@ class Pod:
         return self.phase in ("Succeeded", "Failed")
 
     @property
+    def overran(self) -> bool:
+        """Whether it was evicted for what it wrote itself: another run would write as much. A node that is full is not its fault."""
+        return self.eviction is not None and _OVERRUN.search(self.eviction) is not None
+
+    @property
     def interrupted(self) -> bool:
         """Whether it was ended from outside, or ended itself in good order on SIGTERM: not a failure of the stage."""
         from_outside = self.disrupted is not None or self.eviction is not None or self.deleting
-        return self.phase == "Failed" and (from_outside or self.exit_code == TERMINATED)
+        return self.phase == "Failed" and not self.overran and (from_outside or self.exit_code == TERMINATED)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class Settings:
     """imagePullPolicy of the stage pods."""
     gateway_url: str | None = None
     """Where pods report progress and the operator reads it; None means no progress, and nothing else is lost."""
+    scratch: Mapping[str, str] = field(default_factory=lambda: {"work": "500Gi", "tmp": "8Gi", "shm": "16Gi"})
+    """Most that a stage pod may write to each of its emptyDirs; its own limit of ephemeral storage counts in place of `work`."""
     stage_env: Mapping[str, str] = field(default_factory=dict)
     """Environment of every stage pod, for example HF_ENDPOINT or a proxy."""
     namespaces: tuple[str, ...] = ()

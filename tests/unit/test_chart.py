@@ -212,6 +212,34 @@ def test_what_is_opt_in_is_off_by_default() -> None:
     assert set(of_kind("ConfigMap", *IMAGES)) == {"distillery-terms"}
 
 
+def test_the_operator_is_told_how_much_stage_pods_may_write() -> None:
+    (container,) = of_kind("Deployment", *IMAGES)["distillery-operator"]["spec"]["template"]["spec"]["containers"]
+    assert {"--scratch=work=500Gi", "--scratch=tmp=8Gi", "--scratch=shm=16Gi"} <= set(container["args"])
+
+
+def test_every_empty_folder_of_the_chart_is_bounded() -> None:
+    """A pod that may fill its node is no guest."""
+    pods = [body["spec"]["template"]["spec"] for body in render(*ALL) if body["kind"] == "Deployment"]
+    pods += [b["spec"]["jobTemplate"]["spec"]["template"]["spec"] for b in render(*ALL) if b["kind"] == "CronJob"]
+    folders = [volume["emptyDir"] for pod in pods for volume in pod.get("volumes", ()) if "emptyDir" in volume]
+    assert folders
+    assert all(folder.get("sizeLimit") for folder in folders)
+
+
+@pytest.mark.parametrize(("values", "namespaces"), [((), None), (("--set", "watchNamespaces={team-a,team-b}"), ["team-a", "team-b"])])
+def test_the_gateway_is_called_by_stage_pods_and_our_own_alone(values: tuple[str, ...], namespaces: list[str] | None) -> None:
+    """Whoever else reaches it could try tokens, and cost it work; more peers are a value."""
+    own = ("--set", "networkPolicy.enabled=true", "--set", "networkPolicy.gatewayFrom[0].ipBlock.cidr=10.0.0.0/8")
+    ingress = of_kind("NetworkPolicy", *IMAGES, *own, *values)["distillery-gateway"]["spec"]["ingress"]
+    [rule] = [rule for rule in ingress if rule["ports"] == [{"protocol": "TCP", "port": "api"}]]
+    stages, operator, backup, more = rule["from"]
+    assert stages["podSelector"]["matchLabels"] == {"app.kubernetes.io/managed-by": "distillery"}
+    asked = stages["namespaceSelector"].get("matchExpressions")
+    assert asked == ([{"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces}] if namespaces else None)
+    assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in (operator, backup)] == ["operator", "backup"]
+    assert more == {"ipBlock": {"cidr": "10.0.0.0/8"}}
+
+
 def test_every_object_has_the_common_labels_and_one_identity() -> None:
     seen: set[tuple[str, str, str]] = set()
     for body in render(*ALL):
@@ -235,6 +263,8 @@ def test_every_object_has_the_common_labels_and_one_identity() -> None:
         ("image.operator=", "image.operator is needed"),
         ("image.trainer=", "image.trainer is needed"),
         ("stageEnv.HF-TOKEN=x", "'HF-TOKEN' not allowed"),
+        ("scratch.work=much", "/scratch/work"),
+        ("scratch.home=1Gi", "'home' not allowed"),
         ("gateway.replicas=2", "set gateway.ledger.postgres.secret, or gateway.replicas to 1"),
         ("gateway.ledger.sqlite.storage=much", "/gateway/ledger/sqlite/storage"),
         ("gateway.answers.uri=https://answers", "/gateway/answers/uri"),

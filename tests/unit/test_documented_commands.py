@@ -27,7 +27,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.repository = folder / "distillery"
         self.repository.mkdir()
-        for name in ("pyproject.toml", "README.md"):
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, self.repository)
         for name in ("operator", "trainer_image", "examples"):
             shutil.copytree(ROOT / name, self.repository / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -61,3 +61,12 @@ def test_operator_image_holds_no_training_library() -> None:
     """The control plane stays small; boto3 is the gateway's, for its store of answers."""
     names = {line.split("==")[0] for line in locked("operator/requirements.txt")}
     assert not names & {"torch", "transformers", "numpy"}
+
+
+@pytest.mark.parametrize("place", ["operator/Dockerfile", "trainer_image/Dockerfile", "tests/kind/venv"])
+def test_nothing_is_installed_from_an_index_without_its_digest(place: str) -> None:
+    """But for what a person gives as TORCH, and our own wheel, which comes from no index."""
+    text = (ROOT / place).read_text().replace("\\\n", " ")
+    installs = [line for line in text.splitlines() if re.search(r"pip.* install ", line) and "--no-index" not in line]
+    assert installs
+    assert [line for line in installs if "--require-hashes" not in line and '"$@"' not in line] == []

@@ -31,7 +31,8 @@ class Outcome:
 def outcome(run: Run, output: str, memory_field: str) -> Outcome | None:
     """How a finished run ended; None while what was read does not tell yet.
 
-    `output` is spec.output.uri, under which every URI of a result must lie; `memory_field` is where a user raises the memory limit.
+    `output` is spec.output.uri, under which every URI of a result must lie; `memory_field` is where a user raises the limits of memory and
+    of storage.
     """
     if run.finished == "Complete":
         return _completed(run, output)
@@ -71,6 +72,9 @@ def _failed(run: Run, pod: Pod, memory_field: str) -> Outcome:
         return Outcome(
             "failed", reasons.OUT_OF_MEMORY, f"the container was killed for memory (exit {pod.exit_code}): {remedy}", ended=ended
         )
+    if pod.overran:
+        remedy = f"raise {memory_field}.resources.limits.ephemeral-storage, or let your platform team raise the chart's scratch"
+        return Outcome("mistake", reasons.DISK_FULL, f"{clip(str(pod.eviction))} Its scratch space is too small: {remedy}", ended=ended)
     if pod.exit_code == USER_MISTAKE:
         reason = (result.reason if result else None) or reasons.BAD_INPUT
         return Outcome("mistake", reason, said or "the stage refused its input; see its log", result, ended)

@@ -69,6 +69,25 @@ def test_what_comes_from_outside_costs_nothing(pods: tuple[Any, ...], finished: 
     assert story.stage("train").state == "Running"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Usage of EmptyDir volume "work" exceeds the limit "500Gi". ',
+        'Container stage exceeded its local ephemeral storage limit "10Gi". ',
+        "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi. ",
+    ],
+)
+def test_a_pod_that_is_evicted_for_what_it_wrote_itself_is_not_run_again_for_ever(said: str) -> None:
+    """It would write as much again; only a node that is full is somebody else's doing."""
+    story = training()
+    story.change("train", finished="Failed", pods=(ended(137, eviction=said, disrupted="TerminationByKubelet"),))
+    story.act()
+    stage = story.stage("train")
+    assert (stage.state, stage.reason) == ("Failed", "DiskFull")
+    assert said.strip() in stage.message
+    assert "raise spec.scheduling.stages.train.resources.limits.ephemeral-storage" in stage.message
+
+
 @pytest.mark.parametrize("how", ["vanished", "deleted"])
 def test_a_job_that_someone_removes_is_made_again_when_it_is_gone(how: str) -> None:
     story = training()

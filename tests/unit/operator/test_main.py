@@ -26,11 +26,22 @@ def test_flags_become_settings() -> None:
     assert found.gateway_url == "http://g"
 
 
+def test_scratch_space_that_is_not_named_has_its_default() -> None:
+    assert settings_of(options(["--trainer-image=t", "--scratch=work=1Ti"])).scratch == {"work": "1Ti", "tmp": "8Gi", "shm": "16Gi"}
+
+
 def test_no_namespaces_are_all_namespaces() -> None:
     assert settings_of(options(["--trainer-image=t"])).namespaces == ()
 
 
-@pytest.mark.parametrize(("flags", "words"), [([], "--trainer-image"), (["--trainer-image=t", "--stage-env=HOME"], "give NAME=VALUE")])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--trainer-image"),
+        (["--trainer-image=t", "--stage-env=HOME"], "give NAME=VALUE"),
+        (["--trainer-image=t", "--scratch=home=1Gi"], "give work=SIZE"),
+    ],
+)
 def test_bad_flags_end_with_code_2_and_the_flag(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         options(flags)

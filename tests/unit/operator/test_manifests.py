@@ -93,6 +93,23 @@ def test_any_accelerator_brings_shared_memory(resource: str, shared: bool) -> No
     assert ("/dev/shm" in {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}) is shared
 
 
+def test_scratch_space_is_bounded_by_the_stages_own_limit_or_by_the_installation() -> None:
+    """An empty folder without a bound lets one pod fill its node, and evict the others there."""
+    limits = {"ephemeral-storage": "2Ti", "nvidia.com/gpu": "1"}
+    spec = SPEC | {"scheduling": {"stages": {"train": {"resources": {"limits": limits}}}}}
+    settings = Settings(scratch={"work": "100Gi", "tmp": "1Gi", "shm": "2Gi"})
+    sizes = {
+        stage: {v["name"]: v["emptyDir"]["sizeLimit"] for v in _volumes(rendered(spec, stage, settings)) if "emptyDir" in v}
+        for stage in ("train", "curate")
+    }
+    assert sizes == {"train": {"work": "2Ti", "tmp": "1Gi", "shm": "2Gi"}, "curate": {"work": "100Gi", "tmp": "1Gi"}}
+
+
+def _volumes(rendered: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rendered["spec"]["template"]["spec"]["volumes"]
+    return found
+
+
 def test_only_traces_of_an_endpoint_are_shared_out() -> None:
     shared = {stage for stage in ("preflight", "traces", "train") if "completions" in rendered_for(ENDPOINT_SPEC, stage)["spec"]}
     assert shared == {"traces"}
