@@ -142,3 +142,8 @@ def test_the_catalogue_of_the_chart_is_the_file() -> None:
     data = of_kind("ConfigMap", *IMAGES)["distillery-terms"]["data"]
     assert set(data) == {"catalogue.yaml"}
     assert yaml.safe_load(data["catalogue.yaml"])["entries"]
+
+
+def test_bytes_in_flight_are_bounded_by_values() -> None:
+    given = flags(("gateway.inFlight.answerMiB=16",))
+    assert (given["request-mib"], given["answer-mib"], given["in-flight-mib"]) == ("1", "16", "128")

@@ -30,6 +30,7 @@ from .ledger import Ledger
 from .options import options
 from .progress import ProgressEndpoint
 from .reports import Reports
+from .room import MIB, Sizes
 from .server import application
 from .standing import Law
 
@@ -82,6 +83,7 @@ async def run(given: argparse.Namespace) -> None:
         server = ApiServer(session)
         identities = Identities(server, time.monotonic)
         routes = ProgressEndpoint(identities, Reports(time.monotonic), operator, metrics).routes()
+        sizes = Sizes(given.request_mib * MIB, given.answer_mib * MIB, given.in_flight_mib * MIB)
         asking: Asking | None = None
         if given.ledger:
             ledger = await Ledger.open(given.ledger, utc_now())
@@ -89,13 +91,22 @@ async def run(given: argparse.Namespace) -> None:
             # what a library says in a traceback may quote what it sent
             logs.configure(given.log_level, law.credentials.hidden)
             asking = Asking.of(
-                identities, server, law, ledger, operator, time.monotonic, metrics, timeout=given.teacher_timeout, bodies=bodies
+                identities,
+                server,
+                law,
+                ledger,
+                operator,
+                time.monotonic,
+                metrics,
+                timeout=given.teacher_timeout,
+                bodies=bodies,
+                sizes=sizes,
             )
             stack.push_async_callback(asking.close)
             routes += asking.routes
             if given.backup_service_account:
                 routes += Backups(identities, tuple(given.backup_service_account.split("/")), given.ledger).routes()
-        await stack.enter_async_context(serving(application(routes), None, given.port))
+        await stack.enter_async_context(serving(application(routes, sizes.request), None, given.port))
         health = web.Application()
         add_endpoints(health, metrics, lambda: None)
         await stack.enter_async_context(serving(health, None, given.health_port))

@@ -24,6 +24,7 @@ from .ledger import Ledger, LedgerError
 from .metrics import GatewayMetrics
 from .permits import Permits, Runs
 from .reservations import Reservations
+from .room import DEFAULT_SIZES, Room, Sizes
 from .shortages import Shortages
 from .standing import Law, Objects, Standings
 from .teachers.teacher import Teachers
@@ -53,6 +54,8 @@ class Asking:
     answers: Answers
     teachers: Teachers
     flights: Flights
+    rooms: tuple[Room, Room]
+    """Of questions, and of answers."""
     now: Callable[[], datetime]
     routes: list[web.RouteDef]
 
@@ -69,25 +72,28 @@ class Asking:
         now: Callable[[], datetime] = utc_now,
         timeout: float = 600.0,
         bodies: Bodies | None = None,
+        sizes: Sizes = DEFAULT_SIZES,
     ) -> Asking:
         """Put together. `clock` is monotonic; `bodies` is the object store of answers, if there is one."""
+        questions, room = Room(sizes.total // 2), Room(sizes.total // 2)
         standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
-        teachers, flights, counted = Teachers(timeout, clock, now), Flights(), GatewayMetrics(metrics)
+        teachers, flights, counted = Teachers(timeout, clock, now, sizes.answer), Flights(), GatewayMetrics(metrics)
         if ledger.shared:
             # until the others are known
             teachers.share(0.0)
         shortages = Shortages(clock)
         answers = Answers(ledger, now, counted, bodies)
-        buyer = Buyer(ledger, answers, teachers, standings, watch, shortages, now, counted)
+        buyer = Buyer(ledger, answers, teachers, standings, watch, shortages, room, now, counted)
         return cls(
             law=law,
             ledger=ledger,
             answers=answers,
             teachers=teachers,
             flights=flights,
+            rooms=(questions, room),
             now=now,
             routes=[
-                *Completions(identities, standings, buyer, flights, counted, Permits(objects, clock)).routes(),
+                *Completions(identities, standings, buyer, flights, counted, Permits(objects, clock), questions, sizes).routes(),
                 *Reservations(identities, standings, ledger, watch, shortages, operator, now).routes(),
                 *Budgets(identities, standings, law, ledger, teachers, watch, shortages, operator, now).routes(),
             ],

@@ -21,7 +21,9 @@ from .flights import Relay, Served
 from .ledger import LARGEST, Answer, AskedElsewhere, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, ends, hold_id
 from .metrics import GatewayMetrics
 from .money import shortage
+from .parsing import LARGE
 from .question import Question
+from .room import Portion, Room
 from .shortages import Shortages
 from .standing import Standing, Standings
 from .teachers.breaker import NamespaceBreaker
@@ -44,6 +46,8 @@ class Buyer:
     standings: Standings
     watch: Watch
     shortages: Shortages
+    room: Room
+    """For answers."""
     now: Callable[[], datetime]
     metrics: GatewayMetrics
 
@@ -53,7 +57,8 @@ class Buyer:
             while True:
                 kept = await self.answers.find(key)
                 if kept is not None:
-                    return Served(kept.body, kept.cost, kept.terms, "hit")
+                    portion = self.room.grab(standing.job.namespace, len(kept.body)) if len(kept.body) > LARGE else None
+                    return Served(kept.body, kept.cost, kept.terms, "hit").keeping(portion)
                 try:
                     if (other := await self.ledger.asked_elsewhere(key)) is None:
                         return await self._buy(standing, question, key, relay)
@@ -74,6 +79,7 @@ class Buyer:
         teacher.breakers.of(standing.job.namespace, None).check()
         # money is held only by a request whose turn it is, and a turn ends when its outcome is booked: the next is judged by it
         await teacher.limits.enter(standing.payer, question.tokens, weight)
+        portion = self.room.nothing(standing.job.namespace)
         try:
             standing = await self._still(standing)
             secret = standing.credential.key() if standing.credential is not None else None
@@ -82,8 +88,11 @@ class Buyer:
             letter = Letter(question, relay is not None)
             breaker.enter()
             hold = await self._held(standing, question, key, breaker)
-            outcome = await self._asked(teacher, letter, breaker, hold, relay)
-            return await self._booked(outcome, standing, question, key, hold, teacher)
+            outcome = await self._asked(teacher, letter, breaker, hold, relay, portion)
+            return (await self._booked(outcome, standing, question, key, hold, teacher)).keeping(portion)
+        except BaseException:
+            portion.release()
+            raise
         finally:
             teacher.limits.leave(standing.payer, weight)
 
@@ -127,10 +136,12 @@ class Buyer:
         self.metrics.hold_seconds.observe(perf_counter() - started)
         return hold
 
-    async def _asked(self, teacher: Teacher, letter: Letter, breaker: NamespaceBreaker, hold: Hold, relay: Relay | None) -> Outcome:
+    async def _asked(
+        self, teacher: Teacher, letter: Letter, breaker: NamespaceBreaker, hold: Hold, relay: Relay | None, portion: Portion
+    ) -> Outcome:
         started = perf_counter()
         try:
-            return await teacher.ask(letter, hold.teacher, breaker, hold.id, relay)
+            return await teacher.ask(letter, hold.teacher, breaker, hold.id, relay, portion)
         except Exception as error:  # noqa: BLE001
             # a fault of ours: the request may be on its way (where the process ends, the next one finds the hold and says the same)
             breaker.leave()

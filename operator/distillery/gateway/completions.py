@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from functools import partial
 
 from aiohttp import web
 
 from distillery.api.usage import TeacherInfo
 
 from .buyer import Buyer
-from .errors import INVALID_REQUEST, Refused, invalid, shown
+from .errors import Refused
 from .flights import Flight, Flights, Relay, Served
-from .http import Handler, token_of
+from .http import Handler, read, token_of
 from .identity import Identities
 from .ledger import LedgerError
 from .metrics import GatewayMetrics
+from .parsing import LARGE, apart
 from .permits import Permits
 from .question import Question, Route, read_question
 from .reports import JobId
+from .room import Room, Sizes
 from .standing import Standing, Standings
 from .teachers.choices import choices_in
 from .teachers.stream import event, replay
 
 log = logging.getLogger(__name__)
+#: Of a question, beside its body.
+_OVERHEAD = 4096
+#: A client that takes no 64 KiB in so many seconds is let go.
+_WRITE_SECONDS = 30.0
 _DONE = b"data: [DONE]\n\n"
 #: Refusals that are about whoever pays, so that another job, which waited for the same answer, may yet buy it.
 _ABOUT_THE_PAYER = frozenset((403, 404, 429))
@@ -40,7 +48,10 @@ class Completions:
         flights: Flights,
         metrics: GatewayMetrics,
         permits: Permits,
+        room: Room,
+        sizes: Sizes,
     ) -> None:
+        self._room, self._sizes = room, sizes
         self._identities, self._standings, self._buyer, self._permits = identities, standings, buyer, permits
         self._flights, self._metrics = flights, metrics
 
@@ -68,9 +79,17 @@ class Completions:
         pod = await self._identities.stage_pod(token_of(request))
         standing = await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
         await self._permits.check(pod, standing.permit)
-        question = read_question(route, await _body(request), standing.teacher, request.headers.get("X-Distillery-Sample"))
-        teacher = standing.teacher
-        key = question.key(teacher.base_url, teacher.credential, standing.scope)
+        # its bytes, its values and its encoded form exist at the same time, until it is answered
+        most = 3 * min(self._sizes.request, request.content_length or self._sizes.request) + _OVERHEAD
+        with await self._room.take(pod.namespace, most):
+            raw = await read(request)
+            read_it = partial(read_question, route, raw, standing.teacher, request.headers.get("X-Distillery-Sample"))
+            question = await apart(len(raw), read_it)
+            teacher = standing.teacher
+            key = await apart(len(raw), partial(question.key, teacher.base_url, teacher.credential, standing.scope))
+            return await self._answered(request, standing, question, key)
+
+    async def _answered(self, request: web.Request, standing: Standing, question: Question, key: str) -> web.StreamResponse:
         while True:
             relay = Relay() if question.stream else None
             flight, mine = self._flights.enter(key, standing.ref, relay, lambda relay: self._buyer.answer(standing, question, key, relay))
@@ -83,7 +102,7 @@ class Completions:
                     raise
                 continue
             await self._count(standing, served, mine)
-            return web.Response(body=served.body, content_type="application/json", headers=_headers(standing, served, question, key, mine))
+            return await _given(request, served, _headers(standing, served, question, key, mine))
 
     async def _stream(
         self, request: web.Request, standing: Standing, question: Question, key: str, flight: Flight, mine: bool
@@ -108,7 +127,9 @@ class Completions:
             await _send(request, response, _DONE)
         else:
             response.headers.update(_headers(standing, served, question, key, mine))
-            for part in replay(json.loads(served.body), question.route == "chat/completions", question.usage_chunk):
+            for part in replay(
+                await apart(len(served.body), partial(json.loads, served.body)), question.route == "chat/completions", question.usage_chunk
+            ):
                 await _send(request, response, part)
         await response.write_eof()
         return response
@@ -144,16 +165,6 @@ class Completions:
         return await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
 
 
-async def _body(request: web.Request) -> bytes:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        # it could grow without bound when it is unpacked, and need not be what it says
-        raise Refused(415, INVALID_REQUEST, "Content-Encoding: send the body as it is; a compressed one is not read")
-    try:
-        return await request.read()
-    except web.RequestPayloadError as error:
-        raise invalid(None, f"the body cannot be read: {shown(str(error))}") from None
-
-
 def _headers(standing: Standing, served: Served, question: Question, key: str, mine: bool) -> dict[str, str]:
     terms = standing.terms
     if served.terms != terms:
@@ -167,6 +178,19 @@ def _headers(standing: Standing, served: Served, question: Question, key: str, m
         "X-Distillery-Choices": f"{choices_in(served.body, question.n)}/{question.n}",
         "X-Distillery-Terms": terms,
     }
+
+
+async def _given(request: web.Request, served: Served, headers: dict[str, str]) -> web.StreamResponse:
+    """The response with an answer; a large one is written here, piece by piece, so that it takes room until the client has it."""
+    if len(served.body) <= LARGE:
+        return web.Response(body=served.body, content_type="application/json", headers=headers)
+    response = web.StreamResponse(headers={**headers, "Content-Type": "application/json"})
+    response.content_length = len(served.body)
+    for start in range(0, len(served.body), LARGE):
+        async with asyncio.timeout(_WRITE_SECONDS):
+            await _send(request, response, served.body[start : start + LARGE])
+    await response.write_eof()
+    return response
 
 
 async def _send(request: web.Request, response: web.StreamResponse, part: bytes) -> None:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from distillery.api import reasons
 
 from .errors import Refused, refusal
 from .ledger import JobRef
+from .room import Portion
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Served:
     """An answer: the body as the teacher gave it, what it costs whoever asked first, and the terms that it was bought under."""
 
@@ -27,6 +29,12 @@ class Served:
     cost: int
     terms: str
     cache: Literal["hit", "miss"]
+
+    def keeping(self, portion: Portion | None) -> Self:
+        """This, for as long as which its bytes take room, whoever it is served to."""
+        if portion is not None:
+            weakref.finalize(self, portion.release)
+        return self
 
 
 class Relay:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 
 from distillery.api import reasons
 from distillery.cluster import ClusterError
 
-from .errors import INVALID_REQUEST, Refused, refusal
+from .errors import INVALID_REQUEST, Refused, invalid, refusal, shown
 from .identity import Account
 
 log = logging.getLogger(__name__)
+#: For the body of a request, in seconds.
+BODY_SECONDS: Final = 10.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -23,6 +27,21 @@ def token_of(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not token:
         raise Refused(401, reasons.NO_TOKEN, "send the pod's projected ServiceAccount token as `Authorization: Bearer …`")
     return token.strip()
+
+
+async def read(request: web.Request) -> bytes:
+    """The body. Refused where it is compressed, broken, or does not come in a while: half a request takes room that others want."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # it could grow without bound when it is unpacked, and need not be what it says
+        raise Refused(415, INVALID_REQUEST, "Content-Encoding: send the body as it is; a compressed one is not read")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        text = f"the body did not come within {BODY_SECONDS:g} s; send it again"
+        raise Refused(408, INVALID_REQUEST, text, retry_after=1.0) from None
+    except web.RequestPayloadError as error:
+        raise invalid(None, f"the body cannot be read: {shown(str(error))}") from None
 
 
 def only(account: Account, allowed: tuple[str, str], what: str) -> None:

@@ -25,9 +25,14 @@ def options(arguments: list[str]) -> argparse.Namespace:
     add("--open-base-urls", type=_list, default=[], metavar="URL,…", help="teachers that are called without a credential")
     add("--shared-cache-namespaces", type=_list, default=[], metavar="NAME,…", help="may use cache.scope shared; * for all")
     add("--teacher-timeout", type=float, default=600.0, help="seconds until a request to a teacher is in doubt")
+    add("--request-mib", type=int, default=1, help="the longest body of a request; longer ones are refused")
+    add("--answer-mib", type=int, default=8, help="the longest answer of a teacher; the rest is not read, and its cost in doubt")
+    add("--in-flight-mib", type=int, default=128, help="all bodies of requests and answers that are under way at once")
     add("--answers", help="s3://bucket/prefix for the bodies of answers (AWS_* in the environment); without it they stay in the ledger")
     add("--backup-service-account", metavar="NAMESPACE/NAME", help="who may read the whole ledger, to back it up; nobody if absent")
     found = parser.parse_args(arguments)
+    if found.in_flight_mib < 4 * max(found.request_mib, found.answer_mib):
+        parser.error("--in-flight-mib: has to be four times --request-mib and --answer-mib, so that two are under way at once")
     for flag, account in (("operator", found.operator_service_account), ("backup", found.backup_service_account)):
         if account is not None and account.count("/") != 1:
             parser.error(f"--{flag}-service-account {account}: give NAMESPACE/NAME")

@@ -11,7 +11,7 @@ from distillery.api.result import Progress
 from distillery.metrics import Metrics
 
 from .errors import Refused
-from .http import only, token_of
+from .http import only, read, token_of
 from .identity import Identities
 from .reports import JobId, Reports
 
@@ -42,7 +42,7 @@ class ProgressEndpoint:
     async def _take(self, request: web.Request) -> None:
         caller = await self._identities.stage_pod(token_of(request))
         try:
-            report = Progress.model_validate_json(await request.clone(client_max_size=LIMIT_BYTES).read())
+            report = Progress.model_validate_json(await read(request.clone(client_max_size=LIMIT_BYTES)))
         except ValidationError as error:
             raise Refused(400, reasons.INVALID_REQUEST, "; ".join(problems(error, "report"))[:500]) from None
         if report.stage != caller.stage:

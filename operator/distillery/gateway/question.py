@@ -12,10 +12,14 @@ from distillery.prices.bound import most_tokens, template_tokens
 
 from .errors import MODEL_NOT_FOUND, Refused, invalid, shown
 from .parameters import CHAT, TEXT, boolean, checked, conversation, integer, named
+from .parsing import TooMuch, counted
 
 Route = Literal["chat/completions", "completions"]
 ROUTES: Final[tuple[Route, ...]] = ("chat/completions", "completions")
 _BOUNDS: Final = ("max_completion_tokens", "max_tokens")
+#: A conversation of some thousand messages has fewer values; a JSON Schema is rarely nested deeper than 20.
+_VALUES: Final = 50_000
+_LEVELS: Final = 64
 _OWN: Final = frozenset(("model", "messages", "prompt", "stream", "stream_options", *_BOUNDS))
 
 
@@ -89,6 +93,11 @@ def read_question(route: Route, raw: bytes, teacher: BudgetTeacher, sample: str 
 
 
 def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        counted(raw, _VALUES, _LEVELS)
+    except TooMuch as error:
+        raise invalid(None, f"the body is not read: {error}") from None
+
     def refuse(word: str) -> float:
         raise invalid(None, f"the body holds {word}, which is no JSON")
 

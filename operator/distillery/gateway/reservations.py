@@ -22,7 +22,7 @@ from distillery.timestamps import stamp
 
 from .buyer import no_ledger
 from .errors import Refused, refusal
-from .http import only, token_of
+from .http import only, read, token_of
 from .identity import Identities
 from .ledger import JobRef, JobUsage, Ledger, LedgerError, Need, Refusal, ends
 from .money import shortage
@@ -61,7 +61,7 @@ class Reservations:
     async def _put(self, request: web.Request) -> web.Response:
         job = await self._job(request)
         try:
-            wanted = ReservationRequest.model_validate_json(await request.read())
+            wanted = ReservationRequest.model_validate_json(await read(request))
         except ValidationError as error:
             raise Refused(400, reasons.INVALID_REQUEST, "; ".join(problems(error, "reservation"))[:500]) from None
         try:

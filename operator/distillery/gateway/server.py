@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from .http import errors
-
-#: A conversation of a million tokens fits; a report of progress is held to much less.
-LIMIT_BYTES = 8 * 1024 * 1024
+from .room import Sizes
 
 
-def application(routes: Iterable[web.RouteDef]) -> web.Application:
-    """The application that serves these routes."""
-    app = web.Application(client_max_size=LIMIT_BYTES, middlewares=[errors])
+def application(routes: Iterable[web.RouteDef], most: int = Sizes.request) -> web.Application:
+    """The application that serves these routes, with bodies of at most so many bytes."""
+    app = web.Application(client_max_size=most, middlewares=[errors])
     app.add_routes(routes)
     return app

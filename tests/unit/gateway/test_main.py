@@ -36,6 +36,7 @@ users: [{name: x, user: {token: x}}]
         (["--operator-service-account", "operator"], "give NAMESPACE/NAME"),
         ([*ACCOUNT, "--ledger", "sqlite:////x.db"], "--terms: needed with --ledger"),
         ([*ACCOUNT, "--ledger", "sqlite:////x.db", "--ledger-file", "x"], "not allowed with"),
+        ([*ACCOUNT, "--answer-mib", "64"], "--in-flight-mib: has to be four times"),
     ],
 )
 def test_flags_that_cannot_be_meant(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

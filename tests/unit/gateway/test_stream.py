@@ -75,3 +75,16 @@ def test_a_kept_answer_is_replayed_so_that_it_makes_itself_again() -> None:
             assembly.add(json.loads(data))
         assert found[-1] == b"[DONE]"
         assert assembly.answer(done=False) == answer
+
+
+def test_a_long_stream_of_small_pieces_is_put_together_once() -> None:
+    """Work that grows with the square of the length would take minutes here, and hold up everybody's requests."""
+    assembly, events = Assembly(chat=True), Events()
+    for _ in range(100_000):
+        assembly.add({"choices": [{"index": 0, "delta": {"content": "abcdefgh"}, "logprobs": {"content": [{}]}}]})
+    assembly.add({"choices": [{"index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}})
+    [choice] = assembly.answer(done=True)["choices"]
+    assert choice["message"]["content"] == "abcdefgh" * 100_000
+    assert len(choice["logprobs"]["content"]) == 100_000
+    found = [data for piece in [b"data: "] + [b"x" * 100] * 40_000 + [b"\n\n"] for data in events.feed(piece)]
+    assert found == [b"x" * 4_000_000]

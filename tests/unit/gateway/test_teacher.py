@@ -14,6 +14,7 @@ from distillery.api.budget import BudgetTeacher
 from distillery.gateway.flights import Relay
 from distillery.gateway.foreign import secret
 from distillery.gateway.question import read_question
+from distillery.gateway.room import Room
 from distillery.gateway.teachers.letter import Letter
 from distillery.gateway.teachers.outcome import Billed, Doubtful, Source
 from distillery.gateway.teachers.reading import of_answer
@@ -87,8 +88,9 @@ def test_any_stream_is_billed_or_in_doubt(events: list[bytes]) -> None:
         app.add_routes([web.post("/v1/chat/completions", teacher.answer)])
         teacher.content = b"".join(b"data: " + event + b"\n\n" for event in events)
         async with serving(app, "127.0.0.1", 0) as port:
-            found = Teacher(f"http://127.0.0.1:{port}/v1", 10, asyncio.get_running_loop().time, lambda: datetime.now(UTC))
-            outcome = await found.ask(Letter(QUESTION, True), "gpt-x", found.breakers.of("nlp", None), "hold", Relay())
+            found = Teacher(f"http://127.0.0.1:{port}/v1", 10, 10**6, asyncio.get_running_loop().time, lambda: datetime.now(UTC))
+            room = Room(10**6).nothing("nlp")
+            outcome = await found.ask(Letter(QUESTION, True), "gpt-x", found.breakers.of("nlp", None), "hold", Relay(), room)
             await found.close()
         assert isinstance(outcome, Billed | Doubtful)
 

@@ -13,17 +13,25 @@ _TOP: Final = ("id", "created", "model", "system_fingerprint", "service_tier")
 #: Texts that come in pieces; reasoning is shown under either name by servers of open weights.
 _PIECES: Final = ("content", "refusal", "reasoning_content", "reasoning")
 
+#: Characters of a text before its newest piece that are looked at with it: a key may be spread over pieces.
+_END: Final = 4096
+
 
 class Events:
     """Cuts a byte stream into the data of its events."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        #: Of a line that is not whole yet, in the pieces that came: put together once, however small they are.
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The data of every event that this chunk completes."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if b"\n" not in chunk:
+            self._rest.append(chunk)
+            return
+        *lines, rest = b"".join([*self._rest, chunk]).split(b"\n")
+        self._rest = [rest]
         for line in lines:
             line = line.rstrip(b"\r")
             if line.startswith(b"data:"):
@@ -44,12 +52,15 @@ class Assembly:
         self._chat = chat
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
+        #: Texts of choices in the pieces that came, and how each ends.
+        self._texts: dict[tuple[int, str], list[str]] = {}
+        self._ends: dict[tuple[int, str], str] = {}
         self._usage: Any = None
         self.error: Any = None
         """What the teacher says went wrong."""
 
     def add(self, chunk: Mapping[str, Any]) -> list[str]:
-        """One chunk; gives the texts that it made longer. Raises ValueError where it cannot be read."""
+        """One chunk; gives how the texts end that it made longer. Raises ValueError where it cannot be read."""
         for name in _TOP:
             if chunk.get(name) is not None:
                 self._top.setdefault(name, chunk[name])
@@ -72,6 +83,9 @@ class Assembly:
     def answer(self, done: bool) -> dict[str, Any]:
         """The answer as a request without streaming would have got it: choices whose end came, or all where the stream came to its end."""
         kind = "chat.completion" if self._chat else "text_completion"
+        for (index, name), pieces in self._texts.items():
+            choice = self._choices[index]
+            (choice["message"] if self._chat else choice)[name] = "".join(pieces)
         choices = [self._choices[index] for index in sorted(self._choices)]
         ended = [choice for choice in choices if done or choice["finish_reason"] is not None]
         # an error after the first words says nothing about what they cost
@@ -90,14 +104,14 @@ class Assembly:
             choice["finish_reason"] = part["finish_reason"]
         if isinstance(part.get("logprobs"), dict):
             choice["logprobs"] = _joined(choice["logprobs"] or {}, part["logprobs"])
-        into: dict[str, Any] = choice["message"] if self._chat else choice
         more: Any = part.get("delta") if self._chat else part
         longer = []
         for name in _PIECES if self._chat else ("text",):
             piece = more.get(name) if isinstance(more, Mapping) else None
             if isinstance(piece, str) and piece:
-                into[name] = into.get(name, "") + piece
-                longer.append(into[name])
+                self._texts.setdefault((index, name), []).append(piece)
+                longer.append(self._ends.get((index, name), "") + piece)
+                self._ends[index, name] = longer[-1][-_END:]
         return longer
 
 
@@ -105,7 +119,9 @@ def _joined(known: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Log-probabilities are lists, one entry per token, in both shapes."""
     for name, value in more.items():
         if isinstance(value, list):
-            known[name] = [*(known.get(name) or []), *value]
+            if not isinstance(known.get(name), list):
+                known[name] = []
+            known[name].extend(value)
         else:
             known.setdefault(name, value)
     return known

@@ -16,6 +16,7 @@ from distillery.gateway.flights import Relay
 from distillery.gateway.foreign import secret
 from distillery.gateway.ledger import Why
 from distillery.gateway.question import ROUTES
+from distillery.gateway.room import Portion, Sizes
 
 from .breaker import Breakers, NamespaceBreaker, Probed
 from .letter import Letter
@@ -34,7 +35,8 @@ _HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "ident
 class Teacher:
     """Requests to one (base URL, credential, model), whatever budget they are for."""
 
-    def __init__(self, base_url: str, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+    def __init__(self, base_url: str, timeout: float, most: int, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self._most = most
         self._urls = {route: URL(f"{base_url}/{route}") for route in ROUTES}
         self._timeout, self._now = timeout, now
         self._models = URL(f"{base_url}/models")
@@ -47,15 +49,15 @@ class Teacher:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, letter: Letter, name: str, breaker: NamespaceBreaker, hold: str, relay: Relay | None) -> Outcome:
-        """Send it once, with the key of `breaker`, which learns from the outcome.
+    async def ask(self, letter: Letter, name: str, breaker: NamespaceBreaker, hold: str, relay: Relay | None, portion: Portion) -> Outcome:
+        """Send it once, with the key of `breaker`, which learns from the outcome. A large answer takes room, which `portion` keeps.
 
         With a relay the answer is streamed into it, all but the end, which waits until the answer is kept.
         """
         headers = {**_authorized(breaker.key), "X-Client-Request-Id": hold}
         source = Source(name, secret(breaker.key), {}, self._now())
         try:
-            outcome = await self._send(letter, headers, source, relay)
+            outcome = await self._send(letter, headers, source, relay, portion)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             outcome = unreachable(source, error)
         except (aiohttp.ClientError, OSError) as error:
@@ -63,12 +65,12 @@ class Teacher:
         self._learn(outcome, breaker)
         return outcome
 
-    async def _send(self, letter: Letter, headers: dict[str, str], source: Source, relay: Relay | None) -> Outcome:
+    async def _send(self, letter: Letter, headers: dict[str, str], source: Source, relay: Relay | None, portion: Portion) -> Outcome:
         question = letter.question
         async with self._connections().post(self._urls[question.route], data=letter, headers=headers, allow_redirects=False) as response:
             source = replace(source, headers=response.headers, now=self._now())
             try:
-                outcome = await received(response, question.n, question.route == "chat/completions", source, relay)
+                outcome = await received(response, question.n, question.route == "chat/completions", source, relay, self._most, portion)
             except (aiohttp.ClientError, OSError) as error:
                 outcome = self._lost(source, error)
             return replace(outcome, request_id=_request_id(source))
@@ -123,8 +125,8 @@ class Teacher:
 class Teachers:
     """One Teacher for each model that a budget names."""
 
-    def __init__(self, timeout: float, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
-        self._timeout, self._clock, self._now = timeout, clock, now
+    def __init__(self, timeout: float, clock: Callable[[], float], now: Callable[[], datetime], most: int = Sizes.answer) -> None:
+        self._timeout, self._most, self._clock, self._now = timeout, most, clock, now
         self._known: dict[tuple[str, str | None, str], Teacher] = {}
         self._share = 1.0
 
@@ -133,7 +135,7 @@ class Teachers:
         identity = (teacher.base_url, teacher.credential, teacher.model)
         found = self._known.get(identity)
         if found is None:
-            found = self._known[identity] = Teacher(teacher.base_url, self._timeout, self._clock, self._now)
+            found = self._known[identity] = Teacher(teacher.base_url, self._timeout, self._most, self._clock, self._now)
             found.limits.share(self._share)
         found.limits.declare(f"{budget}/{teacher.name}", teacher.rate_limits)
         return found
