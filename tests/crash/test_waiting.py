@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.crash.paths import QUEUED
-from tests.crash.specs import ENDPOINT, MINIMAL
+from tests.crash.specs import BUDGET, ENDPOINT, MINIMAL
 from tests.crash.test_watches import Watching
 from tests.crash.world import KEY, World
 
@@ -103,6 +103,12 @@ def queued() -> World:
     return World(spec=QUEUED, script=going, admits=False)
 
 
+def out_of_money() -> World:
+    world = World(spec=ENDPOINT, budget=BUDGET)
+    world.gateway.grants = lambda: False
+    return world
+
+
 def without_budget() -> World:
     return World(spec=ENDPOINT, script=going)
 
@@ -117,6 +123,7 @@ def without_budget() -> World:
         pytest.param(queued, "WaitingForQuota", id="queued"),
         pytest.param(suspended, "Suspended", id="suspended"),
         pytest.param(without_budget, "BudgetMissing", id="without a budget"),
+        pytest.param(out_of_money, "BudgetExhausted", id="out of money"),
     ],
 )
 async def test_waiting_costs_nothing(make: Callable[[], World], reason: str) -> None:
@@ -125,7 +132,7 @@ async def test_waiting_costs_nothing(make: Callable[[], World], reason: str) -> 
     status = DistillationJobStatus.model_validate(watching.world.status)
     said = {stage.reason for stage in status.stages} | {condition.reason for condition in status.conditions}
     assert reason in said, "within a minute"
-    assert first <= 25
+    assert first <= 40
     assert await watching.wait(minutes=4) <= 12, "a look at what has not said why, after 60, 120 and 240 seconds"
     resyncs = watching.resync_calls
     assert await watching.wait(minutes=10) == 0

@@ -19,6 +19,7 @@ from distillery.plan import Plan
 from distillery.timestamps import seconds_since
 
 from .situation import SATISFIED, Draft, Situation, is_open, is_over
+from .waiting import PATIENCE_SECONDS
 
 #: Metrics of preflight that a reservation is sized by.
 REQUESTS, LONGEST_PROMPT = "requests", "longestPromptBytes"
@@ -120,7 +121,19 @@ def seconds_to_ask(situation: Situation, draft: Draft) -> float | None:
         return 0.0
     if not isinstance(situation.observed.money, Reservation):
         return SILENT_SECONDS
-    return situation.plan.settings.progress_seconds if situation.observed.money.state == "Granted" else REFUSED_SECONDS
+    if situation.observed.money.state == "Granted":
+        return situation.plan.settings.progress_seconds
+    return _seconds_after_refusal(situation)
+
+
+def _seconds_after_refusal(situation: Situation) -> float | None:
+    """As long as a pod may yet ask, often; else after twice the time each, until the budget shows for certain that it refuses: from then on
+    a change of it is told (`reconcile_budget`)."""
+    if any(run.live for run in situation.observed.of(TRACES)):
+        return REFUSED_SECONDS
+    since = [c.last_transition_time for c in situation.job.status.conditions if (c.type, c.status) == (reasons.BUDGET_RESERVED, "False")]
+    age = seconds_since(since[0], situation.now) if since else 0.0
+    return max(REFUSED_SECONDS, age) if age < PATIENCE_SECONDS else None
 
 
 def claim_after(situation: Situation, draft: Draft) -> Literal["reserve", "give back"] | None:

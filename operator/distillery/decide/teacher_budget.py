@@ -161,7 +161,7 @@ def _wakes(budget: TeacherBudget, new: TeacherBudgetStatus) -> bool:
     old = budget.status
     if old.observed_generation != budget.generation:
         return True
-    healed = ((reasons.READY, "True"), (reasons.EXHAUSTED, "False"))
+    healed = ((reasons.READY, "True"), (reasons.EXHAUSTED, "False"), (reasons.SOFT_LIMIT_EXCEEDED, "False"))
     return any(status_of(old.conditions, kind) != status == status_of(new.conditions, kind) for kind, status in healed)
 
 

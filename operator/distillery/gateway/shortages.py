@@ -9,8 +9,8 @@ from typing import Final
 from .ledger import Refusal, WindowUse
 from .money import shortage
 
-#: A refusal speaks for so long, in seconds; whoever still needs the window asks far more often.
-SECONDS: Final = 300.0
+#: A refusal speaks for so long, in seconds; whoever still needs the window asks more often, at least with each resync of the operator.
+SECONDS: Final = 900.0
 _MOST: Final = 1000
 _Key = tuple[str, str, str, str]
 

@@ -201,6 +201,8 @@ def test_jobs_are_woken_by_a_change_of_the_spec_and_by_what_heals() -> None:
     assert looking.look(snapshot(4)).wake
     looking.look(Silence("gone"))
     assert looking.look(snapshot(4)).wake
+    assert not looking.look(snapshot(4, alerts=["80% of daily 2026-01-01: 8.10 of 10.00 USD"])).wake
+    assert looking.look(snapshot(4)).wake, "an alert may have paused it"
 
 
 def test_a_raised_limit_that_is_used_up_again_is_told_again() -> None:
