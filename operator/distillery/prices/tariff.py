@@ -15,28 +15,28 @@ from typing import Any, Final
 _ATTO: Final = 10**9
 
 
-#: How servers name the part of the prompt that was written to a cache, that was read from one, and the output that was reasoning. The last
-#: of the first two is Anthropic's own.
-_WRITTEN: Final = (
-    "prompt_tokens_details.cache_creation_tokens",
-    "prompt_tokens_details.cache_write_tokens",
-    "prompt_tokens_details.cached_creation_tokens",
-    "cache_write_tokens",
-    "cache_creation_tokens",
-    "prompt_cache_write_tokens",
-    "cache_write_input_tokens",
-    "cache_creation_input_tokens",
+#: How servers name the part of the prompt that was written to a cache, that was read from one, and the output that was reasoning: in an
+#: object of details, and beside the totals.
+_Names = tuple[str, frozenset[str], frozenset[str]]
+_WRITTEN: Final[_Names] = (
+    "prompt_tokens_details",
+    frozenset(("cache_creation_tokens", "cache_write_tokens", "cached_creation_tokens")),
+    frozenset(
+        (
+            "cache_write_tokens",
+            "cache_creation_tokens",
+            "prompt_cache_write_tokens",
+            "cache_write_input_tokens",
+            "cache_creation_input_tokens",
+        )
+    ),
 )
-_READ: Final = (
-    "prompt_tokens_details.cached_tokens",
-    "prompt_tokens_details.cache_read_tokens",
-    "prompt_cache_hit_tokens",
-    "cached_tokens",
-    "num_cached_tokens",
-    "cache_read_tokens",
-    "cache_read_input_tokens",
+_READ: Final[_Names] = (
+    "prompt_tokens_details",
+    frozenset(("cached_tokens", "cache_read_tokens")),
+    frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens", "cache_read_tokens", "cache_read_input_tokens")),
 )
-_REASONING: Final = ("completion_tokens_details.reasoning_tokens", "reasoning_tokens")
+_REASONING: Final[_Names] = ("completion_tokens_details", frozenset(("reasoning_tokens",)), frozenset(("reasoning_tokens",)))
 
 
 class BadUsage(ValueError):
@@ -132,23 +132,23 @@ def tokens(usage: Mapping[str, Any]) -> tuple[int, int]:
     if reasoning > completion:
         completion += reasoning
     # all that `cost` reads, so that it has nothing left to refuse
-    _most(usage, _WRITTEN), _most(usage, _READ)
-    beside = _most(usage, _WRITTEN[-1:]) + _most(usage, _READ[-1:])
+    if _most(usage, _WRITTEN) + _most(usage, _READ):
+        beside = _count(usage, "cache_creation_input_tokens") + _count(usage, "cache_read_input_tokens")
+    else:
+        beside = 0
     if beside > prompt:
         prompt += beside
     return prompt, max(completion, _count(usage, "total_tokens") - prompt)
 
 
-def _most(usage: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    """The largest of the counts that go by these names; a dot leads into an object."""
-    found = 0
-    for name in names:
-        outer, dot, field = name.rpartition(".")
-        inside = (usage.get(outer) or {}) if dot else usage
-        if not isinstance(inside, Mapping):
-            raise BadUsage(f"usage.{outer} is {str(inside)[:80]!r}; it has to be an object")
-        found = max(found, _count(inside, field))
-    return found
+def _most(usage: Mapping[str, Any], names: _Names) -> int:
+    """The largest of the counts that go by these names."""
+    outer, inner, beside = names
+    details = usage.get(outer) or {}
+    if type(details) is not dict and not isinstance(details, Mapping):
+        raise BadUsage(f"usage.{outer} is {str(details)[:80]!r}; it has to be an object")
+    found = [_count(details, field) for field in inner & details.keys()]
+    return max([*found, *(_count(usage, field) for field in beside & usage.keys())], default=0)
 
 
 def _count(usage: Mapping[str, Any], field: str, required: bool = False) -> int:

@@ -25,6 +25,9 @@ _REASONING: Final = ("reasoning_content", "reasoning")
 _THOUGHTS: Final = ("thinking", "reasoning")
 
 
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 class Unusable(ValueError):
     """A choice or its log-probabilities are not what they ought to be; the message says what."""
 
@@ -63,7 +66,7 @@ def encoded(answer: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> 
     """The answer as it is kept and given. `choices_in` reads it."""
     top = {name: value for name in _TOP if (value := _label(answer.get(name))) is not None}
     whole = {**top, "choices": choices, "usage": _counts(answer.get("usage"))}
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODE(whole).encode()
 
 
 def choices_in(body: bytes, n: int) -> int:
@@ -151,7 +154,7 @@ def _logprobs(given: object) -> dict[str, Any] | None:
     if not isinstance(given, dict):
         return None
     if isinstance(content := given.get("content"), list):
-        return {"content": [_entry(entry, _tops) for entry in content]}
+        return {"content": [_entry(entry) for entry in content]}
     tokens = given.get("tokens")
     if not isinstance(tokens, list):
         return None
@@ -164,19 +167,21 @@ def _logprobs(given: object) -> dict[str, Any] | None:
     return found
 
 
-def _entry(entry: object, tops: Callable[[Any], Any] | None) -> dict[str, Any]:
+def _entry(entry: object, with_tops: bool = True) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise Unusable("a token is no object")
     found = {"token": _token(entry.get("token")), "logprob": _logprob(entry.get("logprob"))}
     data = entry.get("bytes")
     if isinstance(data, list):
-        if not all(type(byte) is int and 0 <= byte < 256 for byte in data):
-            raise Unusable("bytes of a token are none")
+        try:
+            bytes(data)
+        except (TypeError, ValueError):
+            raise Unusable("bytes of a token are none") from None
         found["bytes"] = data
     if type(number := entry.get("id")) is int and 0 <= number < 2**31:
         found["id"] = number
-    if tops is not None:
-        found["top_logprobs"] = tops(entry.get("top_logprobs"))
+    if with_tops:
+        found["top_logprobs"] = _tops(entry.get("top_logprobs"))
     return found
 
 
@@ -185,7 +190,7 @@ def _tops(given: object) -> list[dict[str, Any]]:
         return []
     if not isinstance(given, list):
         raise Unusable("top_logprobs is no list")
-    return [_entry(entry, None) for entry in given]
+    return [_entry(entry, with_tops=False) for entry in given]
 
 
 def _top(given: object) -> dict[str, float]:
@@ -202,6 +207,8 @@ def _token(value: object) -> str:
 
 
 def _logprob(value: object) -> float:
+    if type(value) is float and -1e9 <= value <= 0.0:
+        return value
     if type(value) is not float and type(value) is not int:
         raise Unusable("a log-probability is no number")
     if value == -math.inf:

@@ -71,7 +71,7 @@ def of_object(answer: Any, n: int, source: Source, spoilt: str = "") -> Outcome:
         tokens_out=min(billed[1], LARGEST),
         body=kept,
         finish=found.finish,
-        lacking=source.secret.shown(spoilt or found.lacking),
+        lacking=source.secret.shown(lacking) if (lacking := spoilt or found.lacking) else "",
     )
 
 
