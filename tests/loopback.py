@@ -25,6 +25,7 @@ from distillery import logs
 from distillery.cluster import Body, NotFound, Unavailable
 from distillery.gateway.asking import Asking, utc_now
 from distillery.gateway.credentials import Credentials
+from distillery.gateway.door import Door
 from distillery.gateway.identity import Identities
 from distillery.gateway.ledger import Ledger
 from distillery.gateway.progress import ProgressEndpoint
@@ -162,13 +163,14 @@ async def gateway(
     **more: Any,
 ) -> AsyncIterator[tuple[str, Asking]]:
     """Serve while the block runs; gives the URL and what is behind it."""
-    metrics, identities = Metrics(), Identities(objects, clock)
+    metrics, door = Metrics(), Door(clock)
+    identities = Identities(objects, clock, door)
     ledger = await Ledger.open(ledger_url, now())
     asking = Asking.of(identities, objects, found, ledger, OPERATOR, clock, metrics, now=now, timeout=timeout, **more)
     upkeep = asyncio.create_task(asking.run())
     progress = ProgressEndpoint(identities, Reports(clock), OPERATOR, metrics)
     try:
-        async with serving(application([*progress.routes(), *asking.routes]), "127.0.0.1", port) as bound:
+        async with serving(application([*progress.routes(), *asking.routes], door), "127.0.0.1", port) as bound:
             yield f"http://127.0.0.1:{bound}", asking
             await asking.drain(patience)
     finally:

@@ -23,6 +23,8 @@ from .observe import Silence
 log = logging.getLogger(__name__)
 #: A reconcile waits no longer than this, in seconds.
 PATIENCE = aiohttp.ClientTimeout(total=2)
+#: An idle connection is given up before the gateway does it.
+KEPT_SECONDS = 5.0
 #: After a failure the gateway is left alone for so many seconds: it must not slow every reconcile.
 PAUSE = 10.0
 Reports = RootModel[dict[str, Progress]]
@@ -79,7 +81,7 @@ class HttpGateway:
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(timeout=PATIENCE)
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=KEPT_SECONDS), timeout=PATIENCE)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

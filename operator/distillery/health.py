@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
 
 from .metrics import Metrics
+
+#: Clients of Python's httpx close idle connections after 5 s, so they never meet the close; half a head must not stay for ever.
+HEAD_SECONDS: Final = 10.0
+#: The rest of a body that was refused is read for so long, that its sender comes to read why.
+LINGER_SECONDS: Final = 2.0
 
 
 def add_endpoints(app: web.Application, metrics: Metrics, unready: Callable[[], str | None]) -> None:
@@ -27,9 +33,12 @@ def add_endpoints(app: web.Application, metrics: Metrics, unready: Callable[[], 
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str | None, port: int) -> AsyncIterator[int]:
-    """Serve while the block runs, on all addresses where `host` is None; gives the port, which the kernel chooses where it is 0."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+async def serving(app: web.Application, host: str | None, port: int, head_seconds: float = HEAD_SECONDS) -> AsyncIterator[int]:
+    """Serve while the block runs, on all addresses where `host` is None; gives the port, which the kernel chooses where it is 0.
+
+    A connection is closed where no whole head of a request came for `head_seconds`, be it idle or half sent.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, keepalive_timeout=head_seconds, lingering_time=LINGER_SECONDS)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     await site.start()

@@ -145,5 +145,5 @@ def test_the_catalogue_of_the_chart_is_the_file() -> None:
 
 
 def test_bytes_in_flight_are_bounded_by_values() -> None:
-    given = flags(("gateway.inFlight.answerMiB=16",))
+    given = flags((*IMAGES, "--set", "gateway.inFlight.answerMiB=16"))
     assert (given["request-mib"], given["answer-mib"], given["in-flight-mib"]) == ("1", "16", "128")

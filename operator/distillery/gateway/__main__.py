@@ -25,6 +25,7 @@ from distillery.terms import Catalogue, parse_catalogue
 from .asking import Asking, utc_now
 from .backups import Backups
 from .credentials import read_credentials
+from .door import Door
 from .identity import Identities
 from .ledger import Ledger
 from .options import options
@@ -80,8 +81,8 @@ async def run(given: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
         session = Session(await configuration(), metrics)
         stack.push_async_callback(session.close)
-        server = ApiServer(session)
-        identities = Identities(server, time.monotonic)
+        server, door = ApiServer(session), Door(time.monotonic)
+        identities = Identities(server, time.monotonic, door)
         routes = ProgressEndpoint(identities, Reports(time.monotonic), operator, metrics).routes()
         sizes = Sizes(given.request_mib * MIB, given.answer_mib * MIB, given.in_flight_mib * MIB)
         asking: Asking | None = None
@@ -106,7 +107,7 @@ async def run(given: argparse.Namespace) -> None:
             routes += asking.routes
             if given.backup_service_account:
                 routes += Backups(identities, tuple(given.backup_service_account.split("/")), given.ledger).routes()
-        await stack.enter_async_context(serving(application(routes, sizes.request), None, given.port))
+        await stack.enter_async_context(serving(application(routes, door, sizes.request), None, given.port))
         health = web.Application()
         add_endpoints(health, metrics, lambda: None)
         await stack.enter_async_context(serving(health, None, given.health_port))

@@ -7,17 +7,18 @@ caller speak, and only about its own stage.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from distillery.api import reasons
 from distillery.api.base import API_VERSION
 from distillery.cluster import Body, NotFound, controller
 from distillery.settings import GATEWAY_AUDIENCE, STAGE_LABEL
 
+from .door import Bearer, Door
 from .errors import Refused
+from .recent import Recent
 
 _EXTRA = "authentication.kubernetes.io/"
 _ACCOUNT = "system:serviceaccount:"
@@ -69,39 +70,31 @@ class Account:
 
 
 class Identities:
-    """Proofs, each verdict (a refusal too) kept for `seconds` by the token's digest. `clock` is monotonic."""
+    """Proofs, each verdict (a refusal too) kept for `seconds` by the token's digest, and looked for by one at a time.
 
-    def __init__(self, reviews: Reviews, clock: Callable[[], float], seconds: float = 60.0, capacity: int = 10_000) -> None:
-        self._reviews = reviews
-        self._clock = clock
-        self._seconds = seconds
-        self._capacity = capacity
-        self._verdicts: OrderedDict[tuple[str, bytes], tuple[float, StagePod | Account | Refused]] = OrderedDict()
+    `clock` is monotonic; `door` bounds how many look for one address.
+    """
 
-    async def account(self, token: str) -> Account:
+    def __init__(self, reviews: Reviews, clock: Callable[[], float], door: Door, seconds: float = 60.0, capacity: int = 10_000) -> None:
+        self._reviews, self._door = reviews, door
+        self._accounts: Recent[bytes, Account] = Recent(clock, seconds, capacity)
+        self._pods: Recent[bytes, StagePod] = Recent(clock, seconds, capacity)
+
+    async def account(self, bearer: Bearer) -> Account:
         """The ServiceAccount of a token made for us. Refused; ClusterError where the API server does not answer."""
-        return await self._once("account", token, self._account)
+        return await self._once(self._accounts, bearer, self._account)
 
-    async def stage_pod(self, token: str) -> StagePod:
+    async def stage_pod(self, bearer: Bearer) -> StagePod:
         """The stage pod that a token belongs to. Refused; ClusterError where the API server does not answer."""
-        return await self._once("stage_pod", token, self._stage_pod)
+        return await self._once(self._pods, bearer, self._stage_pod)
 
-    async def _once(self, question: str, token: str, prove: Callable[[str], Awaitable[V]]) -> V:
-        key = (question, hashlib.sha256(token.encode()).digest())
-        known = self._verdicts.get(key)
-        if known is None or known[0] <= self._clock():
-            verdict: V | Refused
-            try:
-                verdict = await prove(token)
-            except Refused as refusal:
-                verdict = refusal
-            self._verdicts.pop(key, None)
-            self._verdicts[key] = known = (self._clock() + self._seconds, verdict)
-            while len(self._verdicts) > self._capacity:
-                self._verdicts.popitem(last=False)
-        if isinstance(known[1], Refused):
-            raise known[1]
-        return cast(V, known[1])
+    async def _once(self, known: Recent[bytes, V], bearer: Bearer, prove: Callable[[str], Awaitable[V]]) -> V:
+        key = hashlib.sha256(bearer.token.encode()).digest()
+        found = known.peek(key)
+        if found is not None:
+            return found
+        self._door.spend(bearer.address)
+        return await known.get(key, lambda: prove(bearer.token))
 
     async def _account(self, token: str) -> Account:
         status = await self._reviews.review_token(token, GATEWAY_AUDIENCE)
@@ -115,7 +108,7 @@ class Identities:
         return Account(namespace, name, *(next(iter(extra.get(_EXTRA + part, ())), None) for part in ("pod-name", "pod-uid")))
 
     async def _stage_pod(self, token: str) -> StagePod:
-        account = await self.account(token)
+        account = await self._account(token)
         if account.pod is None or account.pod_uid is None:
             raise Refused(403, reasons.NO_POD, "the token was not made for a pod: mount it as a projected volume of the stage's pod")
         pod = await self._live("Pod", self._reviews.get_pod(account.namespace, account.pod), account.pod, account.pod_uid)

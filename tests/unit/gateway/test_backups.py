@@ -11,6 +11,7 @@ from tests.loopback import Objects
 from tests.unit.ledger.wallet import NOON, Wallet, answer
 
 from distillery.gateway.backups import Backups
+from distillery.gateway.door import Door
 from distillery.gateway.identity import Identities
 from distillery.gateway.ledger import Ledger, LedgerError, commands
 from distillery.gateway.server import application
@@ -42,9 +43,10 @@ async def server(ledger_url: str, tmp_path: Path) -> AsyncIterator[str]:
     objects.tokens = {name: review(name) for name in ("backup", "operator", "stranger")}
     for name in objects.tokens:
         (tmp_path / name).write_text(f"{name}\n")
-    identities = Identities(objects, asyncio.get_running_loop().time)
+    door = Door(asyncio.get_running_loop().time)
+    identities = Identities(objects, asyncio.get_running_loop().time, door)
     routes = Backups(identities, ("distillery", "backup"), ledger_url).routes()
-    async with serving(application(routes), "127.0.0.1", 0) as port:
+    async with serving(application(routes, door), "127.0.0.1", 0) as port:
         yield f"http://127.0.0.1:{port}"
 
 

@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from distillery.api.result import Progress
 from distillery.cluster import NotFound, Unavailable
+from distillery.gateway.door import Bearer, Door
 from distillery.gateway.identity import Identities
 from distillery.gateway.progress import LIMIT_BYTES, ProgressEndpoint
 from distillery.gateway.reports import JobId, Reports
@@ -95,8 +96,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def client(api_server: ApiServerDouble, clock: Clock) -> AsyncIterator[TestClient[Any, Any]]:
-    endpoint = ProgressEndpoint(Identities(api_server, clock), Reports(clock), ("distillery", "operator"), Metrics())
-    async with TestClient(TestServer(application(endpoint.routes()))) as found:
+    door = Door(clock)
+    endpoint = ProgressEndpoint(Identities(api_server, clock, door), Reports(clock), ("distillery", "operator"), Metrics())
+    async with TestClient(TestServer(application(endpoint.routes(), door))) as found:
         yield found
 
 
@@ -230,9 +232,9 @@ async def test_an_outage_of_the_api_server_is_no_verdict(client: TestClient[Any,
 
 
 async def test_tokens_beyond_the_capacity_push_out_the_oldest(api_server: ApiServerDouble, clock: Clock) -> None:
-    identities = Identities(api_server, clock, capacity=2)
+    identities = Identities(api_server, clock, Door(clock), capacity=2)
     for token in ("pod", "no-pod", "operator", "pod"):
-        await identities.account(token)
+        await identities.account(Bearer(token, "10.0.0.1"))
     assert api_server.reviews == 4
 
 
