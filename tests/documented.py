@@ -18,6 +18,13 @@ NOT_RUN = {
     "what it renders: tests/unit/test_gitops_health.py",
     "kubectl -n distillery-system get configmap distillery-argocd-health": "there only after the upgrade above",
     "kubectl -n argocd patch": "needs Argo CD",
+    "$gateway resolve": "changes the books of a doubt that the cluster has not: tests/unit/ledger",
+    "$gateway accept": "the same",
+    "$gateway forget": "the same",
+    "$gateway verify --head": "the head of another ledger: tests/unit/ledger",
+    "$gateway backup --to s3://": "a bucket of one's own: tests/e2e/test_ledger_backup.py, as for the next three",
+    "kubectl -n distillery-system scale": "the way back to a copy",
+    "kubectl -n distillery-system delete pod ledger-restore": "the way back to a copy",
 }
 
 
@@ -60,6 +67,7 @@ def commands() -> list[Command]:
         blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
         lines = [line for language, block in blocks if language in ("", "sh", "bash") for line in _of_block(block)]
+        lines += [_bare(line) for line in re.findall(r"^    ((?:python|make) .*)", plain, re.MULTILINE)]
         lines += [line for line in re.findall(r"`(distill [^`\n]+)`", plain) if not re.match(r"distill (<|[A-Z])", line)]
         found += [Command(str(page.relative_to(ROOT)), line) for line in lines]
     return found
@@ -70,4 +78,8 @@ def _of_block(block: str) -> list[str]:
     prompted = [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
     known = (*HERE, *CLUSTER, *MACHINE, *NOT_RUN)
     lines = prompted or [line.strip() for line in joined.splitlines() if line.strip().startswith(known) and " / " not in line]
-    return [re.sub(r"\s{2,}#.*$", "", line).strip() for line in lines]
+    return [_bare(line) for line in lines]
+
+
+def _bare(line: str) -> str:
+    return re.sub(r"\s{2,}#.*$", "", line).strip()
