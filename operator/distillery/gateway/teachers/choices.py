@@ -7,7 +7,6 @@ them. So a hostile answer is a fault once, here, and never again in the trainer.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,7 +16,7 @@ from distillery.api.finish import ending
 Finish = Literal["stop", "truncated", "refused"]
 #: By how much a log-probability may be above 0: servers round.
 _SLACK: Final = 1e-3
-#: Servers write it for a token whose probability they did not compute; others write -Infinity, which is no JSON.
+#: vLLM writes it for a probability that it did not compute; others write -Infinity, which is no JSON, or the lowest float (llama.cpp).
 _NONE: Final = -9999.0
 _NAME: Final = 200
 _TOP: Final = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
@@ -207,16 +206,10 @@ def _token(value: object) -> str:
 
 
 def _logprob(value: object) -> float:
-    if type(value) is float and -1e9 <= value <= 0.0:
-        return value
-    if type(value) is not float and type(value) is not int:
-        raise Unusable("a log-probability is no number")
-    if value == -math.inf:
-        return _NONE
-    # no comparison with NaN holds
-    if not -1e9 <= value <= _SLACK:
-        raise Unusable("a log-probability is above 0, or is not finite")
-    return min(float(value), 0.0)
+    # no comparison with NaN holds; a number is compared before it is converted, since an integer may be too large for that
+    if (type(value) is not float and type(value) is not int) or not value <= _SLACK:
+        raise Unusable("a log-probability is no number of at most 0")
+    return min(float(value), 0.0) if value > _NONE else _NONE
 
 
 def _whole(value: object) -> int:
