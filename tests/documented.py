@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "helm/distillery/README.md", ROOT / "tests/kind/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HERE = ("distill ", "pip ")
-CLUSTER = ("kubectl ", "helm ", "distillery-gateway ", "$gateway ", "gateway=", "ledger=", "test ")
+CLUSTER = ("kubectl ", "helm ", "distillery-gateway ", "$gateway ", "gateway=", "$pod ", "pod=", "sed ", "test ")
 #: They build, bring up or measure what other tests then use; that the targets, files and modules exist is tested.
 MACHINE = ("make ", "docker ", "python ", "bash ")
 #: Neither here nor there: the beginning of the command, and why.
@@ -22,8 +22,11 @@ NOT_RUN = {
     "$gateway accept": "the same",
     "$gateway forget": "the same",
     "$gateway verify --head": "the head of another ledger: tests/unit/ledger",
-    "$gateway backup --to s3://": "a bucket of one's own: tests/e2e/test_ledger_backup.py, as for the next three",
+    "$gateway backup --to s3://": "a bucket of one's own: tests/e2e/test_ledger_backup.py, as for the way back",
     "kubectl -n distillery-system scale": "the way back to a copy",
+    "sed ": "the way back to a copy",
+    "pod=": "the way back to a copy",
+    "$pod ": "the way back to a copy",
     "kubectl -n distillery-system delete pod ledger-restore": "the way back to a copy",
 }
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 NOW = "2026-01-01T00:00:00Z"
 RUN = [command for command in commands() if command.needs_a_cluster and not command.not_run]
 #: Lines that set a variable for those after them.
-SETS = re.compile(r"(gateway|ledger)=")
+SETS = re.compile(r"gateway=")
 PLACEHOLDERS = {"NAME": "first", "STAGE": "train", "REFERENCE": "registry.example/image:1"}
 
 
