@@ -1,14 +1,20 @@
 """No word from outside carries a key, in whatever form and wherever it stands; and no honest answer is lost for that."""
 
 import base64
+import json
+import logging
+import sys
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distillery.gateway.credentials import CredentialEntry, Credentials
 from distillery.gateway.foreign import MOST, secret
+from distillery.logs import JsonFormatter
 
 KEY = "sk-live-4fQ9xTz81LmNw0RbVh7Yc2Kd+/="
 LETTERS = st.text(st.sampled_from("abcdefgHIJKLMN0123456789-_+/=~"), min_size=8, max_size=60)
@@ -109,3 +115,19 @@ def test_an_answer_of_megabytes_is_looked_through_at_once() -> None:
     text, began = b'{"token": "word", "logprob": -0.25}, ' * 100_000, time.process_time()
     assert not secret(KEY * 4).repeated_in(text)
     assert time.process_time() - began < 2
+
+
+def test_a_traceback_in_the_log_tells_no_key(tmp_path: Path) -> None:
+    entry = {"name": "openai", "baseURLs": ["https://api.example.com/v1"], "namespaces": ["nlp"], "keyFile": "key"}
+    (tmp_path / "key").write_text(KEY)
+    credentials = Credentials([CredentialEntry.model_validate(entry)], (), lambda: 0.0, tmp_path)
+    credentials._by_name["openai"].key()
+    try:
+        raise ValueError(f"cannot write header {FORMS['base64']} of Bearer {KEY}")
+    except ValueError:
+        failed = logging.LogRecord("aiohttp", logging.ERROR, __file__, 1, "lost %s", (KEY,), sys.exc_info())
+    failed.url = f"https://x/?key={FORMS['url']}"
+    line = json.loads(JsonFormatter(credentials.hidden).format(failed))
+    assert "ValueError: cannot write header" in line["error"]
+    assert line["message"] == "lost [hidden]"
+    assert not any(piece in str(line) for form in ("itself", "base64", "url") for piece in pieces(FORMS[form]))
