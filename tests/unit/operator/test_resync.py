@@ -14,7 +14,7 @@ pytestmark = pytest.mark.looptime
 
 
 def job(name: str, ttl: int | None = None, **conditions: str) -> dict[str, Any]:
-    status = {"conditions": [{"type": kind, "status": value} for kind, value in conditions.items()]}
+    status = {"observedGeneration": 1, "conditions": [{"type": kind, "status": value} for kind, value in conditions.items()]}
     return {
         "metadata": {"namespace": "nlp", "name": name},
         "spec": {} if ttl is None else {"ttlSecondsAfterFinished": ttl},
@@ -32,7 +32,9 @@ JOBS = [
 ]
 OWING = job("owing", Succeeded="True")
 OWING["status"]["budgetClaimed"] = True
-JOBS.append(OWING)
+EDITED = job("edited since", Succeeded="True")
+EDITED["metadata"]["generation"] = 2
+JOBS += [OWING, EDITED]
 
 
 class Listing:
@@ -63,7 +65,7 @@ async def run(listing: Listing, seconds: float, metrics: Metrics, jitter: float 
 
 async def test_what_has_not_ended_and_what_is_to_be_deleted_is_added() -> None:
     added = await run(Listing(), 301, Metrics())
-    assert [key.name for key in added if isinstance(key, Key)] == ["new", "running", "suspended", "done with ttl", "owing"]
+    assert [key.name for key in added if isinstance(key, Key)] == ["new", "running", "suspended", "done with ttl", "owing", "edited since"]
     assert BudgetKey("nlp", "team") in added
 
 
@@ -88,7 +90,7 @@ async def test_jobs_are_counted_by_phase() -> None:
         name: metrics.registry.get_sample_value("distillery_jobs", {"phase": name})
         for name in ("Active", "Suspended", "Succeeded", "Failed")
     }
-    assert counts == {"Active": 2, "Suspended": 1, "Succeeded": 3, "Failed": 1}
+    assert counts == {"Active": 2, "Suspended": 1, "Succeeded": 4, "Failed": 1}
 
 
 def test_a_phase_never_holds_a_word_of_the_tenant() -> None:
