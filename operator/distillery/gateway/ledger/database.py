@@ -17,14 +17,16 @@ log = logging.getLogger(__name__)
 PRIVATE = 0o600
 #: A writer of Postgres that hangs or is cut off must not hold the head row for long.
 _POSTGRES = "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c statement_timeout=30s"
+#: Nor must a server that is gone keep a gateway from ending in time: seconds to connect, milliseconds for what was sent to be received.
+_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 15_000}
 
 
 def connect(url: str, *, reading: bool = False) -> Engine:
     """Of `sqlite:///path` or `postgresql://…`. Transactions of SQLite take the write lock at once, unless they only read."""
     parsed, size = make_url(url), 3 if reading else 1
     if parsed.get_backend_name() == "postgresql":
-        parsed, options = parsed.set(drivername="postgresql+psycopg"), {"options": _POSTGRES}
-        return create_engine(parsed, pool_size=size, max_overflow=0, pool_pre_ping=reading, connect_args=options)
+        parsed, given = parsed.set(drivername="postgresql+psycopg"), {"options": _POSTGRES, **_PATIENCE}
+        return create_engine(parsed, pool_size=size, max_overflow=0, pool_pre_ping=reading, connect_args=given)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ValueError(f"ledger database {parsed.render_as_string()}: give sqlite:////path/to/file or postgresql://user@host/database")
     make_private(Path(parsed.database))
