@@ -15,6 +15,7 @@ from tests.unit.ledger.model import Model
 from tests.unit.ledger.wallet import Wallet
 
 from distillery.gateway.ledger import Account, Hold, HoldResolved, Need, Refusal, Why, committing, database, reading, verify
+from distillery.gateway.ledger.decisions import Resolve
 from distillery.gateway.ledger.operation import Operation
 from distillery.gateway.ledger.resolving import Doubt, Release, Settle
 from distillery.gateway.ledger.spending import GiveBack, Place, Reserve
@@ -27,6 +28,7 @@ AMOUNTS = st.sampled_from([0, 1, 7, 20, 33, 60])
 LIMITS = st.integers(50, 600)
 JOBS = st.sampled_from(["job-1", "job-2", "job-3"])
 WINDOWS = st.sampled_from(["perJob", "daily", "monthly", "total"])
+ENDS = st.sampled_from(["settle", "release", "doubt", "billed", "not-billed"])
 #: Where the process dies: at the n-th statement of the transaction, just before its commit, or after it and before the reply.
 DEATHS = st.sampled_from([None] * 32 + ["commit", "reply", *range(1, 20)])
 
@@ -103,9 +105,11 @@ class LedgerMachine(RuleBasedStateMachine):
         numbers = data.draw(st.lists(st.sampled_from(sorted(self.model.holds)), min_size=1, max_size=4, unique=True))
         operations: list[Operation] = []
         for number in numbers:
-            kind, billed, tokens = data.draw(st.tuples(st.sampled_from(["settle", "release", "doubt"]), AMOUNTS, AMOUNTS))
+            kind, billed, tokens = data.draw(st.tuples(ENDS, AMOUNTS, AMOUNTS))
             if kind == "settle":
                 operations.append(Settle(number, billed, tokens, 1, self.now, None))
+            elif kind in ("billed", "not-billed"):
+                operations.append(Resolve(number, billed if kind == "billed" else None, (tokens, 1), self.now, "a person"))
             else:
                 operations.append((Release if kind == "release" else Doubt)(number, self.now, Why.TIMEOUT))
         outcomes = self._commit(operations, death)
@@ -117,6 +121,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def _resolved(self, number: str, operation: Operation, outcome: object) -> None:
         held = self.model.holds[number]
         before = self.was.get(number, held.state)
+        if isinstance(operation, Resolve):
+            assert isinstance(outcome, HoldResolved) or before != "dispatched" or outcome is None
+            if before == "inDoubt":
+                assert not isinstance(outcome, HoldResolved)
+                held.state, held.billed = ("released", 0) if operation.amount is None else ("settled", operation.amount)
+                held.tokens = sum(operation.tokens or ())
+            return
         if before == "dispatched" or (before == "inDoubt" and isinstance(operation, Settle)):
             assert not isinstance(outcome, HoldResolved)
             if isinstance(operation, Settle):
