@@ -41,7 +41,6 @@ class Why(StrEnum):
     # an answer was dropped from the index
     BODY_GONE = "body-gone"
     BODY_DAMAGED = "body-damaged"
-    UNUSABLE = "answer-unusable"
 
 
 @dataclass(frozen=True, slots=True)
