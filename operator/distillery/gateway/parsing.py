@@ -16,6 +16,7 @@ LARGE: Final = 64 * 1024
 _THREAD: Final = ThreadPoolExecutor(1, "parser")
 #: A string, or what was begun of one: it matches at every quotation mark, so that the scan is linear.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_MARKS: Final = (b"[", b"{", b",", b":")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -26,8 +27,10 @@ class TooMuch(ValueError):
 
 def counted(raw: bytes, values: int, levels: int) -> None:
     """Raises TooMuch where the text has more values or is nested deeper: a MiB of brackets would become 60 MiB of lists."""
+    if sum(map(raw.count, _MARKS)) <= min(values, levels):
+        return
     bare = _STRING.sub(b"", raw)
-    found = sum(map(bare.count, (b"[", b"{", b",", b":")))
+    found = sum(map(bare.count, _MARKS))
     if found > values:
         raise TooMuch(f"it holds about {found} values, of which {values} are taken")
     deepest = max(accumulate(_STEPS[byte] for byte in bare.translate(None, _NO_BRACKETS)), default=0)
