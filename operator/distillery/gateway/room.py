@@ -44,6 +44,9 @@ class Room:
     async def take(self, owner: str, size: int) -> Portion:
         """So many bytes. Refused where there is no room for them in a while."""
         portion = Portion(self, owner)
+        if not self._waiting and self._fits(portion, size):
+            self._give(portion, min(size, self._most))
+            return portion
         try:
             async with asyncio.timeout(self._patience):
                 await portion.grow(size)
