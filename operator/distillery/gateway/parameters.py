@@ -16,7 +16,6 @@ _FORMATS: Final = ("text", "json_object", "json_schema")
 _ROLES: Final = frozenset(("system", "developer", "user", "assistant"))
 _FIELDS: Final = frozenset(("role", "content", "name"))
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_DEEPEST: Final = 64
 
 
 def _number(low: float, high: float) -> Check:
@@ -145,18 +144,16 @@ def _text(where: str, value: Any) -> str:
     return value
 
 
-def checked(name: str, value: Any, depth: int = 0) -> Any:
-    """`value`, where every server can be sent it: finite numbers, texts that UTF-8 can hold, and no deep nesting."""
+def checked(name: str, value: Any) -> Any:
+    """`value`, where every server can be sent it: finite numbers, and texts that UTF-8 can hold. How deep it is was counted before."""
     if isinstance(value, str):
         _whole_text(name, value)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise invalid(name, f"{name}: holds a number that is not finite")
     elif isinstance(value, dict | list):
-        if depth == _DEEPEST:
-            raise invalid(name, f"{name}: is nested more than {_DEEPEST} deep")
         for inner in value.values() if isinstance(value, dict) else value:
-            checked(name, inner, depth + 1)
+            checked(name, inner)
         for field in value if isinstance(value, dict) else ():
             _whole_text(name, field)
     return value

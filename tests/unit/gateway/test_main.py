@@ -77,7 +77,7 @@ def without_key(entry: dict[str, object]) -> object:
         (lambda entry: [{**entry, "baseURLs": []}], "baseURLs"),
         (lambda entry: [{**entry, "baseURLs": ["https://user@host/"]}], "must be http(s)://host"),
         (lambda entry: [{**entry, "namespace": "nlp"}], "namespace"),
-        (lambda entry: entry, "valid array"),
+        (lambda entry: entry, "it must be a list"),
     ],
 )
 def test_credentials_that_cannot_be_meant(tmp_path: Path, content: Callable[[dict[str, object]], object], says: str) -> None:

@@ -158,12 +158,12 @@ def test_parts_of_a_text_go_on_as_type_and_text_alone() -> None:
         ('"response_format": {"type": "json_schema", "x": 1e999}', "response_format"),
         ('"response_format": {"type": "json_schema", "x": "\\udc00"}', "response_format"),
         ('"response_format": {"type": "json_schema", "\\ud800": 1}', "response_format"),
-        ('"response_format": {"type": "json_schema", "x": ' + "[" * 100 + "]" * 100 + "}", "response_format"),
+        ('"response_format": {"type": "json_schema", "x": ' + "[" * 100 + "]" * 100 + "}", None),
         ('"messages": [{"role": ["user"], "content": "x"}]', "messages[0].role"),
         ('"messages": [{"role": "user", "content": [{"type": {}}]}]', "messages[0].content[0].type"),
     ],
 )
-def test_what_no_teacher_can_be_sent_is_refused_before_anything_is_held(raw: str, named: str) -> None:
+def test_what_no_teacher_can_be_sent_is_refused_before_anything_is_held(raw: str, named: str | None) -> None:
     body = f'{{"model": "gpt-x", "messages": [{{"role": "user", "content": "?"}}], {raw}}}'
     with pytest.raises(Refused) as told:
         read_question("chat/completions", body.encode(), TEACHER, None)
