@@ -32,6 +32,7 @@ def manifests(name: str, base_url: str, limit: str) -> list[Body]:
         "name": "mock",
         "baseURL": base_url,
         "model": "mock",
+        "templateTokens": 160,
         "prices": {"inputPerMillion": "1.00", "outputPerMillion": "4.00"},
         "terms": {"service": "self-hosted", "weights": "own-weights"},
         "rateLimits": {"maxConcurrency": 4096},

@@ -72,6 +72,7 @@ def budget(called: str = "team", limits: dict[str, Any] | None = None, **teacher
         "name": "arithmetic",
         "baseURL": BASE_URL,
         "model": "arithmetic",
+        "templateTokens": 160,
         "prices": {"inputPerMillion": "1.00", "outputPerMillion": "4.00"},
         "maxCompletionTokens": 64,
         "terms": {"service": "self-hosted", "weights": "apache-2.0"},

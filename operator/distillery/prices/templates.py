@@ -7,6 +7,7 @@ of the models' markers, so each counts as several tokens; the larger count stand
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 #: Of a model that is not in the table; the longest template measured (Devstral's) adds 1403.
@@ -52,6 +53,7 @@ _ADDED: Final = {
 }
 
 
+@lru_cache(maxsize=1024)
 def added_by(model: str) -> int:
     """Tokens that the chat template of a model may add, its markers of single messages aside."""
     name = model.rpartition("/")[2].lower()
