@@ -93,7 +93,8 @@ class Identities:
         found = known.peek(key)
         if found is not None:
             return found
-        self._door.spend(bearer.address)
+        if not known.is_loading(key):
+            self._door.spend(bearer.address)
         return await known.get(key, lambda: prove(bearer.token))
 
     async def _account(self, token: str) -> Account:

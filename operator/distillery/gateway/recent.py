@@ -30,6 +30,10 @@ class Recent(Generic[K, V]):
             raise known[1]
         return known[1]
 
+    def is_loading(self, key: K) -> bool:
+        """Whether somebody looks it up right now."""
+        return key in self._loading
+
     async def get(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
         """The value, looked up where it is not known."""
         known = self.peek(key)
