@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .errors import Missing
-from .manifest import sha256_of
 from .stores import Store, safe_join
+from .stores.digests import sha256_of
 
 log = logging.getLogger(__name__)
 MARKER, TENSORS, STATE, LOG = "complete.json", "tensors.safetensors", "state.json", "log.jsonl"

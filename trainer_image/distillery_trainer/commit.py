@@ -16,8 +16,9 @@ from distillery.api import reasons
 from distillery.api.problems import problems
 
 from .errors import Missing, StageError
-from .manifest import NAME, File, Manifest, sha256_of
+from .manifest import NAME, File, Manifest
 from .stores import Source, Store, local_files, safe_join
+from .stores.digests import sha256_of
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -50,9 +48,3 @@ class Manifest(Model):
     def select(self, *patterns: str) -> tuple[File, ...]:
         """Files whose path matches one of the shell patterns (`*` matches slashes too); all without a pattern."""
         return tuple(f for f in self.files if not patterns or any(fnmatchcase(f.path, p) for p in patterns))
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,6 @@ from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 
 from . import checks
-from .digests import digest_input, input_uris
 from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, require_fit
@@ -22,6 +21,7 @@ from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
 from .scoring import signal_kind
 from .stage import Outcome, StageContext
+from .stores.digests import digest_input, input_uris
 from .students import Student
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
 from .templates import Renderer, shown

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distillery_trainer.digests import digest_input
 from distillery_trainer.errors import StageError
+from distillery_trainer.stores.digests import digest_input
 
 
 def test_content_decides_and_neither_place_nor_model_card(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 from tests.unit.trainer.hostile import NAMES, written
 
 from distillery.api.data import Rows
-from distillery_trainer.digests import digest_input
 from distillery_trainer.errors import Missing, StageError
 from distillery_trainer.rows import read_rows
 from distillery_trainer.stores import open_source
+from distillery_trainer.stores.digests import digest_input
 
 FILES = {"config.json": b"{}", "data/train.jsonl": b'{"prompt": "x"}\n', "data/test.jsonl": b'{"prompt": "y"}\n'}
 HEADERS: dict[str, str] = {}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
 from distillery.api.stages import digest
+from distillery_trainer.errors import StageError
 
-from .errors import StageError
-from .manifest import sha256_of
-from .stores import ROLES, open_source, safe_join
+from . import ROLES, open_source, safe_join
 
 #: A model card or a licence text beside the weights does not change what a model computes.
 _IGNORED = (".gitattributes", "README.md", "LICENSE")
@@ -49,3 +49,9 @@ def digest_input(uri: str, role: str, work: Path, environment: Mapping[str, str]
             tag = sha256_of(place)
         tags.append([entry.path, entry.size, tag])
     return digest(tags)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
