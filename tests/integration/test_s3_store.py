@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import ObjectStore
 
 from distillery.api.result import StageResult
-from distillery_trainer import commit
 from distillery_trainer.errors import Missing, StageError
-from distillery_trainer.manifest import Creator, Manifest
+from distillery_trainer.runner import commit
+from distillery_trainer.runner.manifest import Creator, Manifest
 from distillery_trainer.stores import Store, open_store
 
 pytestmark = pytest.mark.cluster

@@ -12,7 +12,7 @@ from distillery.api.stages import digest
 
 from .examples import Example
 from .generate import generate
-from .pieces import Pieces
+from .runner.pieces import Pieces
 from .stores import Store
 from .teacher import Teacher
 

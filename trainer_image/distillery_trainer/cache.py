@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from .examples import Example
-from .pieces import Pieces
+from .runner.pieces import Pieces
 from .scoring import Scorer, Tally
 from .shards import SHARD_BYTES, in_shards
 from .stores import Store

@@ -42,7 +42,7 @@ def execute(options: argparse.Namespace) -> int:
     # Read by OpenMP when torch is loaded. Threads that spin while they wait for one another make a training step ten times slower where
     # other pods share the CPUs (measured: over 4 s against 0.4 s); asleep they cost microseconds.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from .stage import execute as run
+    from .runner.execute import execute as run
 
     return run(options.kind, options.stage, options.hash, dict(options.inputs))
 

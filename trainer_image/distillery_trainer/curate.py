@@ -18,7 +18,7 @@ from .errors import StageError
 from .examples import completion_ids, read_lines, write_lines
 from .likeness import normalized, words
 from .models import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
-from .stage import Outcome, StageContext
+from .runner.context import Outcome, StageContext
 from .templates import Renderer, choose_template
 
 #: Length of the word sequences that two texts must not share (Brown et al., 2020, arXiv 2005.14165, appendix C).

@@ -27,12 +27,12 @@ from .examples import read_lines, write_lines
 from .gates import check_gates
 from .generate import generate
 from .losses import chunk_rows
-from .manifest import Manifest
 from .metrics import TokenSums, answer_of, decimal, exact_match, label_accuracy
 from .models import ModelFiles, count_parameters, read_model, read_tokenizer
+from .runner.context import Outcome, StageContext
+from .runner.manifest import Manifest
 from .scoring import Scorer
 from .signal import Signal
-from .stage import Outcome, StageContext
 from .students import Student, make_student
 from .templates import Renderer, template_of
 

@@ -27,10 +27,10 @@ from .errors import Missing, StageError
 from .examples import read_lines, write_lines
 from .export.runtimes import main_file, make, open_runtime
 from .gates import judged
-from .manifest import Manifest
 from .metrics import answer_of, decimal, exact_match, label_accuracy
 from .positions import position_limit
-from .stage import Outcome, StageContext
+from .runner.context import Outcome, StageContext
+from .runner.manifest import Manifest
 from .stores import local_files
 from .stores.digests import sha256_of
 from .templates import Renderer, template_of

@@ -19,8 +19,8 @@ from .examples import Example
 from .models import count_parameters
 from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
+from .runner.context import Outcome, StageContext
 from .scoring import signal_kind
-from .stage import Outcome, StageContext
 from .stores.digests import digest_input, input_uris
 from .students import Student
 from .teaching import Teaching, from_endpoint, from_rows, from_traces

@@ -22,9 +22,9 @@ from .endpoint.assembly import terms_lineage
 from .endpoint.preflight import teacher_info
 from .export.runtimes import main_file
 from .gates import judged
-from .manifest import File, Manifest
 from .model_card import card
-from .stage import Outcome, StageContext
+from .runner.context import Outcome, StageContext
+from .runner.manifest import File, Manifest
 
 CARD, REPORT, LATEST = "README.md", "manifest.json", "latest.json"
 

@@ -20,7 +20,7 @@ from .endings import end_ids
 from .errors import StageError
 from .layers import chosen_layers, keep_layers
 from .models import fetch_model, read_config, read_generation, read_tokenizer
-from .stage import StageContext
+from .runner.context import StageContext
 from .students import Student, random_model, require_same_tokens, with_adapters
 from .teacher import save_description
 from .teaching import Teaching

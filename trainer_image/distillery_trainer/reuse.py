@@ -11,9 +11,10 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, PUBLISH, planned_stages
 
-from .commit import find
 from .errors import StageError
-from .stage import MODULES, StageContext
+from .runner.commit import find
+from .runner.context import StageContext
+from .runner.execute import MODULES
 
 log = logging.getLogger(__name__)
 

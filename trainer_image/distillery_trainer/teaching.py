@@ -19,7 +19,7 @@ from .examples import Dropped, Example, fitting, hold_out, read_lines, render
 from .models import ModelFiles, fetch_model, read_config, read_generation, read_tokenizer, traced_teacher, traced_tokenizer
 from .positions import position_limit
 from .rows import Row, read_rows
-from .stage import StageContext
+from .runner.context import StageContext
 from .templates import Renderer, template_of
 
 

@@ -20,8 +20,8 @@ from .cache import write_signal
 from .errors import StageError, Stopped
 from .examples import Dropped, Example, fitting, hold_out, render, write_lines
 from .rows import Row, read_rows
+from .runner.context import Outcome, StageContext
 from .scoring import Scorer, Tally, signal_kind
-from .stage import Outcome, StageContext
 from .teacher import Teacher, load_teacher
 
 log = logging.getLogger(__name__)

@@ -31,9 +31,9 @@ from .errors import StageError, Stopped
 from .examples import read_lines, write_lines
 from .losses import Weights, distillation_loss
 from .models import count_parameters
+from .runner.context import Outcome, StageContext
 from .scoring import Scorer
 from .signal import Signal, TopKSignal, open_signal
-from .stage import Outcome, StageContext
 from .students import Student, make_student
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from .generate import generate
 from .layers import chosen_layers, keep_layers
 from .models import fetch_model, read_model
 from .rehearsal import tried
+from .runner.context import StageContext
 from .scoring import Scorer
-from .stage import StageContext
 from .students import Student, random_model
 from .teaching import Teaching
 

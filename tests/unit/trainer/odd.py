@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from distillery.api.stages import planned_stages
 from distillery.api.student import Lora
-from distillery_trainer import stage
 from distillery_trainer.models import fetch_model, read_model
+from distillery_trainer.runner import execute
 from distillery_trainer.students import with_adapters
 
 #: GLM's way: no end in tokenizer or template, three in the generation config.
@@ -65,7 +65,7 @@ def journey(root: Path, spec: dict[str, Any], publish: bool = False) -> tiny.Pla
     for planned in stages:
         with tiny.kept_handlers():
             environment = {**place.environment, "DISTILLERY_WORK": str(root / "work" / planned.name)}
-            code = stage.execute(planned.kind, planned.name, hashes[planned.name], hashes, environment)
+            code = execute.execute(planned.kind, planned.name, hashes[planned.name], hashes, environment)
         assert code == 0, (planned.name, place.result().message)
     return place
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.unit.trainer import tiny
 
-from distillery_trainer.commit import fetch, read_manifest
-from distillery_trainer.manifest import Manifest
+from distillery_trainer.runner.commit import fetch, read_manifest
+from distillery_trainer.runner.manifest import Manifest
 from distillery_trainer.stores import open_store
 
 HASHES = {"traces": "a" * 64, "curate": "b" * 64, "train": "c" * 64, "evaluate": "d" * 64}

@@ -14,7 +14,8 @@ from tests.unit.trainer import tiny
 
 from distillery.api.stages import FORMATS
 from distillery.local.__main__ import main
-from distillery_trainer import cli, stage
+from distillery_trainer import cli
+from distillery_trainer.runner import execute
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def test_every_kind_of_stage_is_a_subcommand() -> None:
 def test_arguments_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """--stage defaults to the kind; --inputs may be empty."""
     calls: list[tuple[object, ...]] = []
-    monkeypatch.setattr(stage, "execute", lambda *arguments: calls.append(arguments) or 0)
+    monkeypatch.setattr(execute, "execute", lambda *arguments: calls.append(arguments) or 0)
     assert main(["export", "--stage", "export-q4", "--hash", "ab", "--inputs", "traces=1", "train=2"]) == 0
     assert main(["preflight"]) == 0
     assert main(["traces", "--hash", "ab", "--inputs"]) == 0

@@ -7,7 +7,7 @@ import pytest
 from distillery.api.measure import Export
 from distillery.api.result import StageResult
 from distillery_trainer.gates import judged
-from distillery_trainer.manifest import Creator, Manifest
+from distillery_trainer.runner.manifest import Creator, Manifest
 
 
 @pytest.mark.parametrize(

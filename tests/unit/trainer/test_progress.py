@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from distillery.api.result import Progress
-from distillery_trainer.progress import Reporter
+from distillery_trainer.runner.progress import Reporter
 
 
 @pytest.fixture

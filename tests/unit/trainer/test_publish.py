@@ -16,8 +16,9 @@ from tests.unit.trainer import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillery.api.stages import planned_stages
-from distillery_trainer import publish, stage
-from distillery_trainer.commit import read_manifest
+from distillery_trainer import publish
+from distillery_trainer.runner import execute
+from distillery_trainer.runner.commit import read_manifest
 from distillery_trainer.stores import open_store
 from distillery_trainer.stores.folder import FolderStore
 
@@ -61,7 +62,7 @@ def hashes(place: tiny.Place) -> dict[str, str]:
 def run(place: tiny.Place, kind: str, name: str) -> int:
     """One stage."""
     known = hashes(place)
-    return stage.execute(kind, name, known[name], known, {**place.environment, "DISTILLERY_WORK": str(place.root / "work" / name)})
+    return execute.execute(kind, name, known[name], known, {**place.environment, "DISTILLERY_WORK": str(place.root / "work" / name)})
 
 
 @pytest.fixture(scope="module")

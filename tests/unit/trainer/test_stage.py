@@ -15,10 +15,10 @@ from tests.unit.trainer import tiny
 
 from distillery.api.measure import EvaluationResult
 from distillery.api.result import StageResult, parse_result
-from distillery_trainer import commit
 from distillery_trainer.errors import StageError, Stopped, unavailable
-from distillery_trainer.manifest import Creator, Manifest
-from distillery_trainer.stage import Outcome, StageContext
+from distillery_trainer.runner import commit
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.runner.manifest import Creator, Manifest
 from distillery_trainer.stores import open_store
 
 HASH = "a" * 64

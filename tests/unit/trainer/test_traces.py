@@ -15,8 +15,8 @@ from torch.nn import functional
 from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from distillery_trainer import cache
-from distillery_trainer.commit import fetch, read_manifest
-from distillery_trainer.manifest import Manifest
+from distillery_trainer.runner.commit import fetch, read_manifest
+from distillery_trainer.runner.manifest import Manifest
 from distillery_trainer.stores import open_store
 
 HASH = "a" * 64

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from distillery.api.method import Training
 from distillery_trainer import train
 from distillery_trainer.checkpoint import Checkpoints
-from distillery_trainer.progress import Reporter
+from distillery_trainer.runner.progress import Reporter
 
 #: In the log, what depends on the machine.
 TIMES = ("tokensPerSecond",)

@@ -26,7 +26,7 @@ from transformers import (
 
 from distillery.api.job import FrozenJob
 from distillery.api.result import StageResult, parse_result
-from distillery_trainer import stage
+from distillery_trainer.runner import execute
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -132,4 +132,4 @@ class Place:
     def execute(self, kind: str, known: str = "", inputs: Mapping[str, str] | None = None) -> int:
         """Run a stage as its pod runs it; its exit code. A stage catches signals: the test's own handlers come back."""
         with kept_handlers():
-            return stage.execute(kind, kind, known, inputs or {}, self.environment)
+            return execute.execute(kind, kind, known, inputs or {}, self.environment)

@@ -15,7 +15,7 @@ from distillery.api.result import StageResult
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError
 from distillery_trainer.examples import Example, fitting, write_lines
-from distillery_trainer.stage import Outcome, StageContext
+from distillery_trainer.runner.context import Outcome, StageContext
 
 from .answers import CUT, UNANSWERED, Answered, Choice
 from .asks import Ask

@@ -12,7 +12,7 @@ from distillery.api.stages import digest
 from distillery.api.teacher import EndpointSampling
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError, Stopped
-from distillery_trainer.stage import StageContext
+from distillery_trainer.runner.context import StageContext
 from distillery_trainer.templates import Renderer
 
 from .asking import Patience, patiently

@@ -13,7 +13,7 @@ from distillery_trainer.end_words import without_end_words
 from distillery_trainer.errors import StageError
 from distillery_trainer.examples import Dropped, Example, fitting, hold_out, render
 from distillery_trainer.rows import Row, read_rows
-from distillery_trainer.stage import StageContext
+from distillery_trainer.runner.context import StageContext
 from distillery_trainer.templates import Renderer, template_of
 
 if TYPE_CHECKING:

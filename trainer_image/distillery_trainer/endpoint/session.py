@@ -18,7 +18,7 @@ from distillery.api.teacher import TeacherEndpoint
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.end_words import KNOWN
 from distillery_trainer.errors import StageError, Stopped
-from distillery_trainer.stage import StageContext
+from distillery_trainer.runner.context import StageContext
 
 from .answers import CUT, UNANSWERED, Answered, parsed
 from .asking import Asking, Patience, patiently

@@ -10,10 +10,10 @@ import logging
 
 from distillery.api import reasons
 from distillery.api.result import StageResult
-from distillery_trainer import commit
 from distillery_trainer.end_words import KNOWN
 from distillery_trainer.errors import Missing, StageError, unavailable
-from distillery_trainer.stage import Outcome, StageContext
+from distillery_trainer.runner import commit
+from distillery_trainer.runner.context import Outcome, StageContext
 
 from .answers import Answered
 from .asks import mine, planned

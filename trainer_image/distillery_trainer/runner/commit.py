@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from distillery.api import reasons
 from distillery.api.problems import problems
+from distillery_trainer.errors import Missing, StageError
+from distillery_trainer.stores import Source, Store, local_files, safe_join
+from distillery_trainer.stores.digests import sha256_of
 
-from .errors import Missing, StageError
 from .manifest import NAME, File, Manifest
-from .stores import Source, Store, local_files, safe_join
-from .stores.digests import sha256_of
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.api.stages import digest
-
-from .stores import Store, safe_join
+from distillery_trainer.stores import Store, safe_join
 
 
 class Pieces:

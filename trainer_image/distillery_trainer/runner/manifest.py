@@ -9,8 +9,7 @@ from pydantic import Field
 
 from distillery.api.base import Model
 from distillery.api.result import StageResult
-
-from .stores import Name
+from distillery_trainer.stores import Name
 
 NAME = "manifest.json"
 
