@@ -15,7 +15,7 @@ import yaml
 from tests.bench.artifacts import Report, examine
 
 from distillery.api.data import Answer
-from distillery_trainer.examples import read_lines
+from distillery_trainer.data.examples import read_lines
 
 pytestmark = pytest.mark.slow
 ARITHMETIC = Path(__file__).parents[2] / "examples/arithmetic"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distillery.api.stages import digest
 
-from .examples import Example
+from .data.examples import Example
 from .generate import generate
 from .runner.pieces import Pieces
 from .stores import Store

@@ -16,8 +16,8 @@ import torch
 
 from distillery.api import reasons
 
+from .data.examples import completion_ids
 from .errors import StageError
-from .examples import completion_ids
 from .positions import position_limit
 from .signal import Place
 from .students import Student

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from .examples import Example
+from .data.examples import Example
 from .runner.pieces import Pieces
 from .scoring import Scorer, Tally
 from .shards import SHARD_BYTES, in_shards

@@ -12,11 +12,11 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.patterns import knows_ascii_words_alone
 from distillery.api.rows import Prompt
 
+from .data.templates import Renderer
 from .errors import StageError
 from .metrics import answer_of
 from .positions import position_limit
 from .students import Student
-from .templates import Renderer
 
 
 def answers_can_be_found(spec: DistillationJobSpec, truths: Iterable[str | None]) -> None:

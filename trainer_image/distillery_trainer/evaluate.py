@@ -20,10 +20,11 @@ from distillery.api.measure import EvaluationResult, EvaluationRow, Generation
 from distillery.api.result import StageResult
 
 from .batches import TrainingRow, tokenized
+from .data.examples import read_lines, write_lines
+from .data.templates import Renderer, template_of
 from .device import pick_device, set_threads
 from .endings import end_ids
 from .errors import StageError
-from .examples import read_lines, write_lines
 from .gates import check_gates
 from .generate import generate
 from .losses import chunk_rows
@@ -34,7 +35,6 @@ from .runner.manifest import Manifest
 from .scoring import Scorer
 from .signal import Signal
 from .students import Student, make_student
-from .templates import Renderer, template_of
 
 log = logging.getLogger(__name__)
 #: Tokens, padding included, of one forward pass.

@@ -21,10 +21,11 @@ from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
 
+from .data.examples import read_lines, write_lines
+from .data.templates import Renderer, template_of
 from .device import set_threads
 from .endings import end_ids
 from .errors import Missing, StageError
-from .examples import read_lines, write_lines
 from .export.runtimes import main_file, make, open_runtime
 from .gates import judged
 from .metrics import answer_of, decimal, exact_match, label_accuracy
@@ -33,7 +34,6 @@ from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
 from .stores import local_files
 from .stores.digests import sha256_of
-from .templates import Renderer, template_of
 
 log = logging.getLogger(__name__)
 #: What an artifact is told to be like, in this order.

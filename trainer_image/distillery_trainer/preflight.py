@@ -12,10 +12,11 @@ from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 
 from . import checks
+from .data.examples import Example
+from .data.templates import Renderer, shown
 from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, require_fit
-from .examples import Example
 from .models import count_parameters
 from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
@@ -24,7 +25,6 @@ from .scoring import signal_kind
 from .stores.digests import digest_input, input_uris
 from .students import Student
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
-from .templates import Renderer, shown
 from .trial import try_models
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
 
 from . import checks
+from .data.templates import Renderer, choose_template
 from .endings import end_ids
 from .errors import StageError
 from .layers import chosen_layers, keep_layers
@@ -24,7 +25,6 @@ from .runner.context import StageContext
 from .students import Student, random_model, require_same_tokens, with_adapters
 from .teacher import save_description
 from .teaching import Teaching
-from .templates import Renderer, choose_template
 
 log = logging.getLogger(__name__)
 #: Rows whose text is cut by both tokenizers.

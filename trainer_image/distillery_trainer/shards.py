@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from .examples import Example
+from .data.examples import Example
 
 SHARD_BYTES = 128 << 20
 

@@ -12,15 +12,15 @@ from distillery.api.base import number
 from distillery.api.stages import FORMATS, TRACES
 
 from . import checks
+from .data.examples import Dropped, Example, fitting, hold_out, read_lines, render
+from .data.rows import Row, read_rows
+from .data.templates import Renderer, template_of
 from .endings import end_ids
 from .endpoint.preflight import Endpoint, endpoint_of
 from .errors import StageError
-from .examples import Dropped, Example, fitting, hold_out, read_lines, render
 from .models import ModelFiles, fetch_model, read_config, read_generation, read_tokenizer, traced_teacher, traced_tokenizer
 from .positions import position_limit
-from .rows import Row, read_rows
 from .runner.context import StageContext
-from .templates import Renderer, template_of
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from distillery.api.result import StageResult
 
 from .answering import Decoding, answer
 from .cache import write_signal
+from .data.examples import Dropped, Example, fitting, hold_out, render, write_lines
+from .data.rows import Row, read_rows
 from .errors import StageError, Stopped
-from .examples import Dropped, Example, fitting, hold_out, render, write_lines
-from .rows import Row, read_rows
 from .runner.context import Outcome, StageContext
 from .scoring import Scorer, Tally, signal_kind
 from .teacher import Teacher, load_teacher

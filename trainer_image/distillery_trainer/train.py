@@ -26,9 +26,9 @@ from distillery.api.result import StageResult
 
 from .batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
 from .checkpoint import Checkpoints, TrainingState
+from .data.examples import read_lines, write_lines
 from .device import autocast, pick_device, set_threads, training_dtype
 from .errors import StageError, Stopped
-from .examples import read_lines, write_lines
 from .losses import Weights, distillation_loss
 from .models import count_parameters
 from .runner.context import Outcome, StageContext

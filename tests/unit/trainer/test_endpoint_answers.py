@@ -13,7 +13,7 @@ from tests.unit.trainer.test_endpoint_traces import PROMPTS, WORDS, execute, lin
 
 from distillery.api.money import usd
 from distillery.api.result import USER_MISTAKE
-from distillery_trainer.examples import read_lines
+from distillery_trainer.data.examples import read_lines
 
 
 def bad(body: dict[str, Any], attempt: int) -> Any:

@@ -14,6 +14,7 @@ from tests.unit.trainer import exported, tiny
 from tests.unit.trainer.odd import GLM, add_adapter, contradicting, edit, export, journey, logits, read
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig
 
+from distillery_trainer.data.templates import Renderer, choose_template, template_of
 from distillery_trainer.endings import end_ids, savable
 from distillery_trainer.errors import StageError
 from distillery_trainer.export import gguf
@@ -21,7 +22,6 @@ from distillery_trainer.layers import keep_layers
 from distillery_trainer.models import fetch_model, read_generation, read_model, read_tokenizer
 from distillery_trainer.positions import UNLIMITED, position_limit
 from distillery_trainer.students import Student
-from distillery_trainer.templates import Renderer, choose_template, template_of
 
 
 def test_weights_decide_whether_the_head_is_the_embedding(tmp_path: Path) -> None:

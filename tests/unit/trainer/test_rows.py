@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from distillery.api.data import EvaluationRows, Rows
+from distillery_trainer.data.rows import Row, read_rows
 from distillery_trainer.errors import StageError
-from distillery_trainer.rows import Row, read_rows
 
 USER, SYSTEM = {"role": "user", "content": "hi"}, {"role": "system", "content": "be kind"}
 ANSWER = {"role": "assistant", "content": "hello"}

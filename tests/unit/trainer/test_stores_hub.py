@@ -15,8 +15,8 @@ import pytest
 from tests.unit.trainer.hostile import NAMES, written
 
 from distillery.api.data import Rows
+from distillery_trainer.data.rows import read_rows
 from distillery_trainer.errors import Missing, StageError
-from distillery_trainer.rows import read_rows
 from distillery_trainer.stores import open_source
 from distillery_trainer.stores.digests import digest_input
 

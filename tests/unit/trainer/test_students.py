@@ -20,10 +20,10 @@ from transformers import (
 
 from distillery.api.job import DistillationJobSpec
 from distillery.api.student import FromTeacher, Lora, Scratch
+from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.layers import chosen_layers, keep_layers
 from distillery_trainer.students import Student, make_student, random_model, require_same_tokens, with_adapters
-from distillery_trainer.templates import Renderer, template_of
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 SCRATCH = {"numHiddenLayers": 2, "hiddenSize": 32, "intermediateSize": 64, "numAttentionHeads": 4}

@@ -7,10 +7,10 @@ from tests.unit.trainer import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from distillery_trainer.data.examples import render
+from distillery_trainer.data.rows import Row
+from distillery_trainer.data.templates import Renderer, choose_template, shown
 from distillery_trainer.errors import StageError
-from distillery_trainer.examples import render
-from distillery_trainer.rows import Row
-from distillery_trainer.templates import Renderer, choose_template, shown
 
 LLAMA2 = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"

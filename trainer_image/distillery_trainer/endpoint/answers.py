@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.api.finish import ending
-from distillery_trainer.end_words import KNOWN, without_end_words
+from distillery_trainer.data.end_words import KNOWN, without_end_words
 
 from .asks import Ask
 from .distribution import REASONED, Distribution, Reader

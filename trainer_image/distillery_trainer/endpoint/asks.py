@@ -9,8 +9,8 @@ from typing import Any
 from distillery.api.base import number
 from distillery.api.job import DistillationJobSpec
 from distillery.api.teacher import TeacherEndpoint
-from distillery_trainer.examples import Example
-from distillery_trainer.rows import Row
+from distillery_trainer.data.examples import Example
+from distillery_trainer.data.rows import Row
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 

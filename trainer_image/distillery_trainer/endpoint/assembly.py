@@ -13,8 +13,8 @@ from distillery.api import reasons
 from distillery.api.money import usd
 from distillery.api.result import StageResult
 from distillery.api.usage import TeacherInfo
+from distillery_trainer.data.examples import Example, fitting, write_lines
 from distillery_trainer.errors import StageError
-from distillery_trainer.examples import Example, fitting, write_lines
 from distillery_trainer.runner.context import Outcome, StageContext
 
 from .answers import CUT, UNANSWERED, Answered, Choice

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distillery_trainer.templates import Renderer
+from distillery_trainer.data.templates import Renderer
 
 from .vocabulary import TokenBytes
 

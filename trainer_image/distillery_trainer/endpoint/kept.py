@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distillery.api.stages import digest
-from distillery_trainer.examples import read_lines, write_lines
+from distillery_trainer.data.examples import read_lines, write_lines
 from distillery_trainer.stores import Store, safe_join
 
 from . import signals

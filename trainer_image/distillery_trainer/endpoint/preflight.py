@@ -11,9 +11,9 @@ from distillery.api import reasons
 from distillery.api.stages import digest
 from distillery.api.teacher import EndpointSampling
 from distillery.api.usage import TeacherInfo
+from distillery_trainer.data.templates import Renderer
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.runner.context import StageContext
-from distillery_trainer.templates import Renderer
 
 from .asking import Patience, patiently
 from .asks import Ask, planned

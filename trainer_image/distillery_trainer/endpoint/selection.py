@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from distillery.api import reasons
 from distillery.api.data import Rows
 from distillery.api.teacher import TeacherEndpoint
-from distillery_trainer.end_words import without_end_words
+from distillery_trainer.data.end_words import without_end_words
+from distillery_trainer.data.examples import Dropped, Example, fitting, hold_out, render
+from distillery_trainer.data.rows import Row, read_rows
+from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
-from distillery_trainer.examples import Dropped, Example, fitting, hold_out, render
-from distillery_trainer.rows import Row, read_rows
 from distillery_trainer.runner.context import StageContext
-from distillery_trainer.templates import Renderer, template_of
 
 if TYPE_CHECKING:
     from distillery_trainer.models import ModelFiles

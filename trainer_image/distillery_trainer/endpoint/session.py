@@ -16,7 +16,7 @@ from distillery.api.base import number
 from distillery.api.result import TEMPORARY
 from distillery.api.teacher import TeacherEndpoint
 from distillery.api.usage import TeacherInfo
-from distillery_trainer.end_words import KNOWN
+from distillery_trainer.data.end_words import KNOWN
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.runner.context import StageContext
 

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from distillery_trainer.examples import Example
+from distillery_trainer.data.examples import Example
 from distillery_trainer.shards import SHARD_BYTES, in_shards
 
 from .distribution import Distribution

@@ -10,7 +10,7 @@ import logging
 
 from distillery.api import reasons
 from distillery.api.result import StageResult
-from distillery_trainer.end_words import KNOWN
+from distillery_trainer.data.end_words import KNOWN
 from distillery_trainer.errors import Missing, StageError, unavailable
 from distillery_trainer.runner import commit
 from distillery_trainer.runner.context import Outcome, StageContext

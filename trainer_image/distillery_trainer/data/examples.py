@@ -12,9 +12,9 @@ from typing import Any
 
 from distillery.api import reasons
 from distillery.api.data import held_out_of
+from distillery_trainer.errors import StageError
 
 from .end_words import without_end_words
-from .errors import StageError
 from .rows import Row
 from .templates import Renderer
 

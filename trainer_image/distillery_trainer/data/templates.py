@@ -13,9 +13,9 @@ from jinja2 import TemplateError
 
 from distillery.api import reasons
 from distillery.api.rows import Prompt
+from distillery_trainer.errors import StageError
 
 from .end_words import without_end_words
-from .errors import StageError
 from .plain_text import PlainText
 
 if TYPE_CHECKING:

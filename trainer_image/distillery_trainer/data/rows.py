@@ -10,9 +10,8 @@ from typing import Any
 from distillery.api import reasons
 from distillery.api.data import Rows
 from distillery.api.rows import BadRow, Prompt, in_split, json_lines, parts_of
-
-from .errors import StageError
-from .stores import ROLES, open_source, safe_join
+from distillery_trainer.errors import StageError
+from distillery_trainer.stores import ROLES, open_source, safe_join
 
 _SHOWN = 5
 
