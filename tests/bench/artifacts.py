@@ -25,13 +25,13 @@ from distillery.api.data import Answer
 from distillery.api.measure import Export
 from distillery_trainer.data.examples import read_lines
 from distillery_trainer.data.templates import Renderer, template_of
-from distillery_trainer.device import set_threads
 from distillery_trainer.export import gguf
 from distillery_trainer.export.llama_cpp import LlamaCpp
 from distillery_trainer.export.onnx_runtime import OnnxRuntime
 from distillery_trainer.export.runtimes import main_file, make, open_runtime
 from distillery_trainer.export.safetensors import Transformers
 from distillery_trainer.metrics import label_accuracy
+from distillery_trainer.models.device import set_threads
 
 FORMATS = (("gguf", "f16"), ("gguf", "q8_0"), ("gguf", "q4_0"), ("onnx", "fp32"), ("onnx", "int8"))
 #: A wrong model never stops, so its answers are the longest.

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distillery_trainer.losses import Weights, distillation_loss
-from distillery_trainer.scoring import Head
+from distillery_trainer.models.head import Head
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "arithmetic"
 ANSWER = re.compile(r"(\d)$")

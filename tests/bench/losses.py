@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from distillery_trainer.device import set_threads
 from distillery_trainer.losses import Weights, chunk_rows, distillation_loss
-from distillery_trainer.scoring import Head
+from distillery_trainer.models.device import set_threads
+from distillery_trainer.models.head import Head
 
 WEIGHTS = Weights(0.5, 0.5, 2.0)
 REPEATS = 4

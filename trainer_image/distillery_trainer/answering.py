@@ -11,7 +11,7 @@ from pathlib import Path
 from distillery.api.stages import digest
 
 from .data.examples import Example
-from .generate import generate
+from .models.generate import generate
 from .runner.pieces import Pieces
 from .stores import Store
 from .teacher import Teacher

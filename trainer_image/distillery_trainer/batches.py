@@ -18,7 +18,7 @@ from distillery.api import reasons
 
 from .data.examples import completion_ids
 from .errors import StageError
-from .positions import position_limit
+from .models.positions import position_limit
 from .signal import Place
 from .students import Student
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from .data.examples import Example
+from .models.scoring import Scorer, Tally
 from .runner.pieces import Pieces
-from .scoring import Scorer, Tally
 from .shards import SHARD_BYTES, in_shards
 from .stores import Store
 

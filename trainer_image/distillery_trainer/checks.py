@@ -15,7 +15,7 @@ from distillery.api.rows import Prompt
 from .data.templates import Renderer
 from .errors import StageError
 from .metrics import answer_of
-from .positions import position_limit
+from .models.positions import position_limit
 from .students import Student
 
 

@@ -16,9 +16,9 @@ from distillery.api.result import StageResult
 from .data.examples import completion_ids, read_lines, write_lines
 from .data.likeness import normalized, words
 from .data.templates import Renderer, choose_template
-from .endings import end_ids
 from .errors import StageError
-from .models import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
+from .models.endings import end_ids
+from .models.files import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
 from .runner.context import Outcome, StageContext
 
 #: Length of the word sequences that two texts must not share (Brown et al., 2020, arXiv 2005.14165, appendix C).

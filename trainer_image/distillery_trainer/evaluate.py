@@ -22,17 +22,17 @@ from distillery.api.result import StageResult
 from .batches import TrainingRow, tokenized
 from .data.examples import read_lines, write_lines
 from .data.templates import Renderer, template_of
-from .device import pick_device, set_threads
-from .endings import end_ids
 from .errors import StageError
 from .gates import check_gates
-from .generate import generate
 from .losses import chunk_rows
 from .metrics import TokenSums, answer_of, decimal, exact_match, label_accuracy
-from .models import ModelFiles, count_parameters, read_model, read_tokenizer
+from .models.device import pick_device, set_threads
+from .models.endings import end_ids
+from .models.files import ModelFiles, count_parameters, read_model, read_tokenizer
+from .models.generate import generate
+from .models.scoring import Scorer
 from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
-from .scoring import Scorer
 from .signal import Signal
 from .students import Student, make_student
 

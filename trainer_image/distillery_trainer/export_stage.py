@@ -23,13 +23,13 @@ from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
 
 from .data.examples import read_lines, write_lines
 from .data.templates import Renderer, template_of
-from .device import set_threads
-from .endings import end_ids
 from .errors import Missing, StageError
 from .export.runtimes import main_file, make, open_runtime
 from .gates import judged
 from .metrics import answer_of, decimal, exact_match, label_accuracy
-from .positions import position_limit
+from .models.device import set_threads
+from .models.endings import end_ids
+from .models.positions import position_limit
 from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
 from .stores import local_files

@@ -13,7 +13,7 @@ from distillery.api import reasons
 from distillery.api.student import FromTeacher
 
 from .errors import StageError
-from .models import settle_ties
+from .models.files import settle_ties
 
 #: `model.layers.7.`, `transformer.h.7.`: the number of a block in the name of a weight.
 _BLOCK = re.compile(r"^((?:\w+\.)*?(?:layers|h|blocks)\.)(\d+)(\..+)$")

@@ -23,7 +23,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from .scoring import Head
+from .models.head import Head
 from .top_k import TopK, bucket_loss
 
 #: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.

@@ -17,11 +17,11 @@ from .data.templates import Renderer, shown
 from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, require_fit
-from .models import count_parameters
+from .models.files import count_parameters
+from .models.scoring import signal_kind
 from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
 from .runner.context import Outcome, StageContext
-from .scoring import signal_kind
 from .stores.digests import digest_input, input_uris
 from .students import Student
 from .teaching import Teaching, from_endpoint, from_rows, from_traces

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from distillery.api import reasons
 
-from .device import native_bfloat16
 from .errors import StageError
 from .losses import TeacherLogits, TeacherSignal
-from .scoring import Head
+from .models.device import native_bfloat16
+from .models.head import Head
 from .stores import safe_join
 from .top_k import TopK, certain
 

@@ -16,11 +16,11 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.student import Lora, Scratch
 
 from .data.templates import Renderer, choose_template
-from .endings import end_ids, savable
 from .errors import StageError
 from .layers import chosen_layers, keep_layers
-from .models import fetch_model, read_model, read_tokenizer, settle_ties, traced_ends, traced_tokenizer, traced_vocabulary
-from .scoring import Head, head_of
+from .models.endings import end_ids, savable
+from .models.files import fetch_model, read_model, read_tokenizer, settle_ties, traced_ends, traced_tokenizer, traced_vocabulary
+from .models.head import Head, head_of
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -13,10 +13,10 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 from distillery.api.teacher import TeacherModel
 
 from .data.templates import Renderer, template_of
-from .device import frozen_dtype, pick_device, set_threads
-from .endings import end_ids, savable
-from .models import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
-from .positions import position_limit
+from .models.device import frozen_dtype, pick_device, set_threads
+from .models.endings import end_ids, savable
+from .models.files import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
+from .models.positions import position_limit
 from .stores.digests import digest_input
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from .cache import write_signal
 from .data.examples import Dropped, Example, fitting, hold_out, render, write_lines
 from .data.rows import Row, read_rows
 from .errors import StageError, Stopped
+from .models.scoring import Scorer, Tally, signal_kind
 from .runner.context import Outcome, StageContext
-from .scoring import Scorer, Tally, signal_kind
 from .teacher import Teacher, load_teacher
 
 log = logging.getLogger(__name__)

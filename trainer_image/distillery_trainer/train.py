@@ -27,12 +27,12 @@ from distillery.api.result import StageResult
 from .batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
 from .checkpoint import Checkpoints, TrainingState
 from .data.examples import read_lines, write_lines
-from .device import autocast, pick_device, set_threads, training_dtype
 from .errors import StageError, Stopped
 from .losses import Weights, distillation_loss
-from .models import count_parameters
+from .models.device import autocast, pick_device, set_threads, training_dtype
+from .models.files import count_parameters
+from .models.scoring import Scorer
 from .runner.context import Outcome, StageContext
-from .scoring import Scorer
 from .signal import Signal, TopKSignal, open_signal
 from .students import Student, make_student
 

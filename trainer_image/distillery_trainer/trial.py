@@ -11,12 +11,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from distillery.api import reasons
 
 from .estimates import Sizes, memory_available
-from .generate import generate
 from .layers import chosen_layers, keep_layers
-from .models import fetch_model, read_model
+from .models.files import fetch_model, read_model
+from .models.generate import generate
+from .models.scoring import Scorer
 from .rehearsal import tried
 from .runner.context import StageContext
-from .scoring import Scorer
 from .students import Student, random_model
 from .teaching import Teaching
 

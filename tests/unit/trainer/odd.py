@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from distillery.api.stages import planned_stages
 from distillery.api.student import Lora
-from distillery_trainer.models import fetch_model, read_model
+from distillery_trainer.models.files import fetch_model, read_model
 from distillery_trainer.runner import execute
 from distillery_trainer.students import with_adapters
 

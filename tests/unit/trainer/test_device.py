@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distillery_trainer import device
+from distillery_trainer.models import device
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from distillery_trainer.generate import default_stop_ids, generate
+from distillery_trainer.models.generate import default_stop_ids, generate
 
 SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 24}
 FAMILIES = {

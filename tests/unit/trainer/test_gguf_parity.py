@@ -79,7 +79,7 @@ def test_quantized_file_computes_with_its_own_weights(tmp_path: Path) -> None:
 
 def test_answers_are_torchs_where_the_choice_is_clear(tmp_path: Path) -> None:
     """Greedy answers in the order of the prompts; they may part only where two tokens are as good as equal."""
-    from distillery_trainer.generate import generate
+    from distillery_trainer.models.generate import generate
 
     model, words = exported.student(tmp_path, "llama")
     gguf.write(tmp_path, tmp_path / "model.gguf", "f16")

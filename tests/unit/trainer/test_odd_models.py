@@ -15,12 +15,12 @@ from tests.unit.trainer.odd import GLM, add_adapter, contradicting, edit, export
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig
 
 from distillery_trainer.data.templates import Renderer, choose_template, template_of
-from distillery_trainer.endings import end_ids, savable
 from distillery_trainer.errors import StageError
 from distillery_trainer.export import gguf
 from distillery_trainer.layers import keep_layers
-from distillery_trainer.models import fetch_model, read_generation, read_model, read_tokenizer
-from distillery_trainer.positions import UNLIMITED, position_limit
+from distillery_trainer.models.endings import end_ids, savable
+from distillery_trainer.models.files import fetch_model, read_generation, read_model, read_tokenizer
+from distillery_trainer.models.positions import UNLIMITED, position_limit
 from distillery_trainer.students import Student
 
 

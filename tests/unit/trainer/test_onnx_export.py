@@ -17,7 +17,7 @@ from distillery_trainer.errors import StageError
 from distillery_trainer.export import onnx as onnx_export
 from distillery_trainer.export.onnx_int8 import quantize
 from distillery_trainer.export.onnx_runtime import OnnxRuntime
-from distillery_trainer.generate import generate
+from distillery_trainer.models.generate import generate
 
 Made = tuple[Path, Any, Any]
 

@@ -17,7 +17,7 @@ from distillery_trainer.checkpoint import MARKER, Checkpoints
 from distillery_trainer.data.rows import read_rows
 from distillery_trainer.endpoint.kept import Kept
 from distillery_trainer.errors import StageError
-from distillery_trainer.models import fetch_model
+from distillery_trainer.models.files import fetch_model
 from distillery_trainer.runner import commit
 from distillery_trainer.runner.manifest import Creator, File, Manifest
 from distillery_trainer.signal import Signal

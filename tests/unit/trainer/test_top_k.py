@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distillery_trainer.losses import Weights, distillation_loss
-from distillery_trainer.scoring import Head
+from distillery_trainer.models.head import Head
 from distillery_trainer.top_k import TopK, bucket_loss, certain
 
 TOKENS, VOCAB, K = 19, 41, 5

@@ -17,7 +17,7 @@ from distillery_trainer.errors import StageError
 from distillery_trainer.runner.context import StageContext
 
 if TYPE_CHECKING:
-    from distillery_trainer.models import ModelFiles
+    from distillery_trainer.models.files import ModelFiles
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def select(context: StageContext) -> Selection:
     files, renderer, dropped = None, None, Dropped()
     if endpoint.tokenizer is not None:
         # torch comes with it; without a tokenizer a pod that asks stays small
-        from distillery_trainer.models import fetch_tokenizer, read_tokenizer
+        from distillery_trainer.models.files import fetch_tokenizer, read_tokenizer
 
         files = fetch_tokenizer(endpoint.tokenizer.uri, "tokenizer", context.work)
         tokenizer = read_tokenizer(files)

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from distillery.api import reasons
 from distillery_trainer.errors import StageError
-from distillery_trainer.positions import position_limit
+from distillery_trainer.models.positions import position_limit
 
 #: Q8_0 and Q4_0 keep a scale for each run of 32 weights of a row.
 BLOCK = 32

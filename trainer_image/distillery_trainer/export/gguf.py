@@ -23,8 +23,8 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from distillery.api import reasons
-from distillery_trainer.endings import end_ids
 from distillery_trainer.errors import StageError
+from distillery_trainer.models.endings import end_ids
 
 from . import architecture, vocabulary
 

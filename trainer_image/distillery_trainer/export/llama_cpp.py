@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import xllamacpp  # type: ignore[import-untyped]
 
 from distillery.api import reasons
-from distillery_trainer.device import cpu_limit
 from distillery_trainer.errors import StageError
+from distillery_trainer.models.device import cpu_limit
 
 #: Rows decoded together. More do not help where two cores are busy with four.
 SLOTS = 4

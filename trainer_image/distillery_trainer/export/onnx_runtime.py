@@ -12,8 +12,8 @@ import numpy.typing as npt
 import onnxruntime  # type: ignore[import-untyped]
 
 from distillery.api import reasons
-from distillery_trainer.device import cpu_limit
 from distillery_trainer.errors import StageError
+from distillery_trainer.models.device import cpu_limit
 
 Ids = npt.NDArray[np.int64]
 #: ONNX Runtime has a class for each of its status codes, and none above them.

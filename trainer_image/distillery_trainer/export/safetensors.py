@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from distillery_trainer.generate import generate
+from distillery_trainer.models.generate import generate
 
 
 def write(model: Path, folder: Path, quantization: str) -> None:

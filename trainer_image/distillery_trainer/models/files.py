@@ -26,10 +26,10 @@ from transformers import (
 )
 
 from distillery.api import reasons
+from distillery_trainer.errors import StageError
+from distillery_trainer.stores import ROLES, open_source, safe_join
 
 from .endings import end_ids, gguf_end_ids
-from .errors import StageError
-from .stores import ROLES, open_source, safe_join
 from .weights import INDEX, WEIGHTS, is_adapter, remedy, shards
 
 log = logging.getLogger(__name__)

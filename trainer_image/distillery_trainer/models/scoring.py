@@ -7,38 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from distillery.api import reasons
+from distillery_trainer.errors import StageError
 
-from .errors import StageError
+from .head import head_of
 
 #: Logits in float32 that are held at once while the entropy is taken: 32 Mi numbers are 128 MiB.
 _LOGITS_AT_ONCE = 32 << 20
 #: Relative to the largest logit; the two ways of computing them differ by rounding alone.
 _CLOSE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
-
-
-@dataclass(frozen=True)
-class Head:
-    """The output head: logits = cap(scale * (hidden @ weight.T + bias)), with cap(x) = softcap * tanh(x / softcap) where there is one.
-
-    `weight` [vocab, hidden]; `bias` [vocab] or None. Scale: Cohere multiplies (logit_scale), Granite divides (logits_scaling); the cap is
-    Gemma 2's (final_logit_softcapping).
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
-    scale: float = 1.0
-    softcap: float | None = None
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[tokens, hidden] to [tokens, vocab], in the model's arithmetic."""
-        logits = functional.linear(hidden, self.weight, self.bias)
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
 @dataclass
@@ -54,20 +33,6 @@ class Tally:
         self.tokens += other.tokens
         self.entropy += other.entropy
         self.negative_log_likelihood += other.negative_log_likelihood
-
-
-def head_of(model: PreTrainedModel) -> Head:
-    """The model's head, with the scale and cap that its configuration names."""
-    config = model.config
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if head is None:
-        raise StageError(reasons.UNSUPPORTED, f"spec.teacher.model: {config.model_type} has no output head; use a causal language model")
-    divisor = getattr(config, "logits_scaling", None) or 1.0
-    scale = (getattr(config, "logit_scale", None) or 1.0) * (getattr(config, "lm_head_multiplier", None) or 1.0) / divisor
-    bias = getattr(head, "bias", None)
-    return Head(
-        head.weight.detach(), bias.detach() if bias is not None else None, float(scale), getattr(config, "final_logit_softcapping", None)
-    )
 
 
 def signal_kind(asked: str, model: PreTrainedModel) -> str:
