@@ -19,7 +19,7 @@ from distillery.api import reasons
 from .data.examples import completion_ids
 from .errors import StageError
 from .models.positions import position_limit
-from .signal import Place
+from .signal.read import Place
 from .students import Student
 
 

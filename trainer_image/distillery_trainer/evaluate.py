@@ -33,7 +33,7 @@ from .models.generate import generate
 from .models.scoring import Scorer
 from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
-from .signal import Signal
+from .signal.read import Signal
 from .students import Student, make_student
 
 log = logging.getLogger(__name__)

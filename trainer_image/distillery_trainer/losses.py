@@ -15,7 +15,6 @@ That is why the loss must be the last node of the graph: it is differentiated on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,12 +23,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .models.head import Head
-from .top_k import TopK, bucket_loss
+from .signal.top_k import TeacherSignal, TopK, bucket_loss
 
-#: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.
-TeacherLogits = Callable[[int, int], torch.Tensor]
-#: The same, or what is known of the teacher's distribution at temperature 1.
-TeacherSignal = Callable[[int, int], torch.Tensor | TopK]
 _CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
 
 

@@ -33,7 +33,7 @@ from .models.device import autocast, pick_device, set_threads, training_dtype
 from .models.files import count_parameters
 from .models.scoring import Scorer
 from .runner.context import Outcome, StageContext
-from .signal import Signal, TopKSignal, open_signal
+from .signal.read import Signal, TopKSignal, open_signal
 from .students import Student, make_student
 
 log = logging.getLogger(__name__)

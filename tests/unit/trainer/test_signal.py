@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distillery_trainer import signal as teacher_signal
 from distillery_trainer.errors import StageError
-from distillery_trainer.signal import Signal
+from distillery_trainer.signal import read as teacher_signal
+from distillery_trainer.signal.read import Signal
 
 CPU = torch.device("cpu")
 VOCAB, WIDTH = 11, 5

@@ -20,7 +20,7 @@ from distillery_trainer.errors import StageError
 from distillery_trainer.models.files import fetch_model
 from distillery_trainer.runner import commit
 from distillery_trainer.runner.manifest import Creator, File, Manifest
-from distillery_trainer.signal import Signal
+from distillery_trainer.signal.read import Signal
 from distillery_trainer.stores import open_source, open_store, safe_join
 from distillery_trainer.stores.digests import digest_input
 from distillery_trainer.stores.names import fault_of

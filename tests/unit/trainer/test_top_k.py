@@ -7,7 +7,7 @@ import torch
 
 from distillery_trainer.losses import Weights, distillation_loss
 from distillery_trainer.models.head import Head
-from distillery_trainer.top_k import TopK, bucket_loss, certain
+from distillery_trainer.signal.top_k import TopK, bucket_loss, certain
 
 TOKENS, VOCAB, K = 19, 41, 5
 

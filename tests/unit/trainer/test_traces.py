@@ -14,9 +14,9 @@ from tests.unit.trainer import tiny
 from torch.nn import functional
 from transformers import AutoTokenizer, CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
-from distillery_trainer import cache
 from distillery_trainer.runner.commit import fetch, read_manifest
 from distillery_trainer.runner.manifest import Manifest
+from distillery_trainer.signal import write
 from distillery_trainer.stores import open_store
 
 HASH = "a" * 64
@@ -166,18 +166,18 @@ def test_second_run_adopts(tmp_path: Path) -> None:
 
 def test_stopped_run_goes_on_from_its_finished_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM ends with 143; the next run computes only what is missing, and the result is the same."""
-    monkeypatch.setattr(cache, "SHARD_BYTES", 4000)
+    monkeypatch.setattr(write, "SHARD_BYTES", 4000)
     job = place(tmp_path, tiny.model(), tiny.tokenizer(), tiny.PAIRS)
     scored: list[int] = []
-    score = cache.Scorer.score
+    score = write.Scorer.score
 
-    def stopping(self: cache.Scorer, rows: Any) -> Any:
+    def stopping(self: write.Scorer, rows: Any) -> Any:
         scored.append(len(rows))
         if len(scored) == 3:
             signal.raise_signal(signal.SIGTERM)
         return score(self, rows)
 
-    monkeypatch.setattr(cache.Scorer, "score", stopping)
+    monkeypatch.setattr(write.Scorer, "score", stopping)
     assert job.execute("traces", HASH) == 143
     assert job.result().reason == "Terminated"
     before, scored[:] = len(scored), [0] * 3

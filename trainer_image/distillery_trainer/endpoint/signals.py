@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from distillery_trainer.data.examples import Example
-from distillery_trainer.shards import SHARD_BYTES, in_shards
+from distillery_trainer.signal.shards import SHARD_BYTES, in_shards
 
 from .distribution import Distribution
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from .data.examples import Example
+from distillery_trainer.data.examples import Example
 
 SHARD_BYTES = 128 << 20
 

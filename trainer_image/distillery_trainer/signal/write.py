@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from .data.examples import Example
-from .models.scoring import Scorer, Tally
-from .runner.pieces import Pieces
+from distillery_trainer.data.examples import Example
+from distillery_trainer.models.scoring import Scorer, Tally
+from distillery_trainer.runner.pieces import Pieces
+from distillery_trainer.stores import Store
+
 from .shards import SHARD_BYTES, in_shards
-from .stores import Store
 
 #: Tokens, padding included, of one forward pass.
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}

@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from distillery.api import reasons
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.device import native_bfloat16
+from distillery_trainer.models.head import Head
+from distillery_trainer.stores import safe_join
 
-from .errors import StageError
-from .losses import TeacherLogits, TeacherSignal
-from .models.device import native_bfloat16
-from .models.head import Head
-from .stores import safe_join
-from .top_k import TopK, certain
+from .top_k import TeacherLogits, TeacherSignal, TopK, certain
 
 #: {"shard": file, "offset": first row of its tensor "signal", "length": tokens}, as a line of train.jsonl or heldout.jsonl holds it.
 Place = Mapping[str, Any]

@@ -15,6 +15,7 @@ A token of which nothing is known but that the teacher wrote it is one bucket of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -58,3 +59,11 @@ def certain(targets: torch.Tensor, k: int) -> TopK:
     logprobs = torch.full(ids.shape, float("-inf"))
     logprobs[:, 0] = 0.0
     return TopK(ids, logprobs, torch.zeros(len(targets)))
+
+
+#: Teacher logits [stop - start, vocab] of the valid tokens start..stop of the batch, before any temperature.
+TeacherLogits = Callable[[int, int], torch.Tensor]
+
+
+#: The same, or what is known of the teacher's distribution at temperature 1.
+TeacherSignal = Callable[[int, int], torch.Tensor | TopK]
