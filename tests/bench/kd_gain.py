@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from distillery_trainer.losses import Weights, distillation_loss
 from distillery_trainer.models.head import Head
+from distillery_trainer.objectives.kernel import distillation_loss
+from distillery_trainer.objectives.terms import Weights
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "arithmetic"
 ANSWER = re.compile(r"(\d)$")

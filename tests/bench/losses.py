@@ -14,9 +14,10 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from distillery_trainer.losses import Weights, chunk_rows, distillation_loss
 from distillery_trainer.models.device import set_threads
 from distillery_trainer.models.head import Head
+from distillery_trainer.objectives.kernel import chunk_rows, distillation_loss
+from distillery_trainer.objectives.terms import Weights
 
 WEIGHTS = Weights(0.5, 0.5, 2.0)
 REPEATS = 4

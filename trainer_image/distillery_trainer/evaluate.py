@@ -24,13 +24,13 @@ from .data.examples import read_lines, write_lines
 from .data.templates import Renderer, template_of
 from .errors import StageError
 from .gates import check_gates
-from .losses import chunk_rows
 from .metrics import TokenSums, answer_of, decimal, exact_match, label_accuracy
 from .models.device import pick_device, set_threads
 from .models.endings import end_ids
 from .models.files import ModelFiles, count_parameters, read_model, read_tokenizer
 from .models.generate import generate
 from .models.scoring import Scorer
+from .objectives.kernel import chunk_rows
 from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
 from .signal.read import Signal

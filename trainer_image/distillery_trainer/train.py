@@ -28,10 +28,11 @@ from .batches import TrainingRow, batch_at, collate, micro_batches, planned_step
 from .checkpoint import Checkpoints, TrainingState
 from .data.examples import read_lines, write_lines
 from .errors import StageError, Stopped
-from .losses import Weights, distillation_loss
 from .models.device import autocast, pick_device, set_threads, training_dtype
 from .models.files import count_parameters
 from .models.scoring import Scorer
+from .objectives.kernel import distillation_loss
+from .objectives.terms import Weights
 from .runner.context import Outcome, StageContext
 from .signal.read import Signal, TopKSignal, open_signal
 from .students import Student, make_student

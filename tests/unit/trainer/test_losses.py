@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from distillery_trainer.losses import Weights, chunk_rows, distillation_loss
 from distillery_trainer.models.head import Head
+from distillery_trainer.objectives.kernel import chunk_rows, distillation_loss
+from distillery_trainer.objectives.terms import Weights
 from distillery_trainer.signal.top_k import TeacherLogits
 
 TOKENS, WIDTH, VOCAB = 37, 16, 53

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distillery_trainer.losses import Weights, distillation_loss
 from distillery_trainer.models.head import Head
-from distillery_trainer.signal.top_k import TopK, bucket_loss, certain
+from distillery_trainer.objectives.kernel import distillation_loss
+from distillery_trainer.objectives.terms import Weights
+from distillery_trainer.objectives.top_k import bucket_loss
+from distillery_trainer.signal.top_k import TopK, certain
 
 TOKENS, VOCAB, K = 19, 41, 5
 

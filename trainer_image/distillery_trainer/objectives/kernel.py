@@ -15,26 +15,17 @@ That is why the loss must be the last node of the graph: it is differentiated on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from .models.head import Head
-from .signal.top_k import TeacherSignal, TopK, bucket_loss
+from distillery_trainer.models.head import Head
+from distillery_trainer.signal.top_k import TeacherSignal
+
+from .terms import Weights, token_losses
 
 _CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Factors of the two losses, and the temperature of `response`; a factor of 0 leaves the loss out."""
-
-    response: float = 0.5
-    hard_label: float = 0.5
-    temperature: float = 2.0
 
 
 class Loss(NamedTuple):
@@ -78,35 +69,6 @@ def _accumulate(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) ->
         total.addmm_(left, right)
     else:
         total += left @ right
-
-
-def token_losses(
-    logits: torch.Tensor, targets: torch.Tensor, teacher: torch.Tensor | TopK | None, weights: Weights
-) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Sums of both losses over the tokens of one chunk, and the gradient [tokens, vocab] of their weighted sum by `logits`.
-
-    logits [tokens, vocab] float32, targets [tokens], teacher [tokens, its vocab], the likeliest of its tokens (see top_k.py) or None.
-    """
-    response, hard_label = logits.new_zeros(()), logits.new_zeros(())
-    if weights.hard_label:
-        log_student = functional.log_softmax(logits, dim=-1)
-        hard_label = -log_student.gather(1, targets[:, None]).sum()
-        gradient = log_student.exp_()
-        gradient.scatter_add_(1, targets[:, None], gradient.new_full((len(targets), 1), -1.0))
-        gradient.mul_(weights.hard_label)
-    else:
-        gradient = torch.zeros_like(logits)
-    if isinstance(teacher, TopK) and weights.response:
-        response, slope = bucket_loss(logits, teacher)
-        gradient.add_(slope, alpha=weights.response)
-    elif isinstance(teacher, torch.Tensor) and weights.response:
-        shared, t = min(logits.shape[1], teacher.shape[1]), weights.temperature
-        log_teacher = functional.log_softmax(teacher[:, :shared].float() / t, dim=-1)
-        log_student = functional.log_softmax(logits[:, :shared] / t, dim=-1)
-        p = log_teacher.exp()
-        response = log_teacher.sub_(log_student).mul_(p).sum() * t**2
-        gradient[:, :shared].add_(log_student.exp_().sub_(p), alpha=weights.response * t)
-    return (response, hard_label), gradient
 
 
 class _Call(NamedTuple):

@@ -1,0 +1,1 @@
+"""Losses: pure formulae, and the chunked kernel that runs them."""
