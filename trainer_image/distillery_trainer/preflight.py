@@ -14,7 +14,6 @@ from distillery.api.stages import stage_hashes
 from . import checks
 from .data.examples import Example
 from .data.templates import Renderer, shown
-from .endpoint.preflight import too_long
 from .errors import StageError
 from .estimates import Sizes, require_fit
 from .models.files import count_parameters
@@ -24,6 +23,7 @@ from .reuse import finished_stages
 from .runner.context import Outcome, StageContext
 from .stores.digests import digest_input, input_uris
 from .students import Student
+from .teacher.endpoint.introduction import too_long
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
 from .trial import try_models
 

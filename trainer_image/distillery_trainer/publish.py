@@ -18,13 +18,13 @@ from distillery.api.measure import Artifact, EvaluationResult
 from distillery.api.result import StageResult
 from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stages
 
-from .endpoint.assembly import terms_lineage
-from .endpoint.preflight import teacher_info
 from .export.runtimes import main_file
 from .gates import judged
 from .model_card import card
 from .runner.context import Outcome, StageContext
 from .runner.manifest import File, Manifest
+from .teacher.endpoint.introduction import teacher_info
+from .teacher.endpoint.lineage import terms_lineage
 
 CARD, REPORT, LATEST = "README.md", "manifest.json", "latest.json"
 

@@ -23,7 +23,7 @@ from .models.endings import end_ids
 from .models.files import fetch_model, read_config, read_generation, read_tokenizer
 from .runner.context import StageContext
 from .students import Student, random_model, require_same_tokens, with_adapters
-from .teacher import save_description
+from .teacher.weights import save_description
 from .teaching import Teaching
 
 log = logging.getLogger(__name__)

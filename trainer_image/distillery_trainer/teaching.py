@@ -15,12 +15,12 @@ from . import checks
 from .data.examples import Dropped, Example, fitting, hold_out, read_lines, render
 from .data.rows import Row, read_rows
 from .data.templates import Renderer, template_of
-from .endpoint.preflight import Endpoint, endpoint_of
 from .errors import StageError
 from .models.endings import end_ids
 from .models.files import ModelFiles, fetch_model, read_config, read_generation, read_tokenizer, traced_teacher, traced_tokenizer
 from .models.positions import position_limit
 from .runner.context import StageContext
+from .teacher.endpoint.introduction import Endpoint, endpoint_of
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.result import StageResult
 
-from .answering import Decoding, answer
 from .data.examples import Dropped, Example, fitting, hold_out, render, write_lines
 from .data.rows import Row, read_rows
 from .errors import StageError, Stopped
 from .models.scoring import Scorer, Tally, signal_kind
 from .runner.context import Outcome, StageContext
 from .signal.write import write_signal
-from .teacher import Teacher, load_teacher
+from .teacher.answering import Decoding, answer
+from .teacher.weights import Teacher, load_teacher
 
 log = logging.getLogger(__name__)
 STOPS_ITSELF = True

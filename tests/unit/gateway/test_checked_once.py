@@ -19,10 +19,10 @@ from distillery.gateway.teachers.reading import of_answer
 from distillery.gateway.teachers.stream import Assembly, Events, replay
 from distillery_trainer.data.rows import Row
 from distillery_trainer.data.templates import Renderer, template_of
-from distillery_trainer.endpoint.answers import parsed
-from distillery_trainer.endpoint.asks import Ask
-from distillery_trainer.endpoint.distribution import Reader
-from distillery_trainer.endpoint.gateway import Reply
+from distillery_trainer.teacher.endpoint.answers import parsed
+from distillery_trainer.teacher.endpoint.asks import Ask
+from distillery_trainer.teacher.endpoint.distribution import Reader
+from distillery_trainer.teacher.endpoint.gateway import Reply
 
 SOURCE = Source("gpt-x", secret("sk-live-4fQ9xTz81LmNw0RbVh7Yc2Kd"), {}, NOON)
 N = 2

@@ -9,8 +9,8 @@ from aiohttp import web
 from tests.unit.gateway.conftest import Gate
 from tests.unit.gateway.teacher_double import Body, answers
 
-from distillery_trainer.endpoint.gateway import Gateway
-from distillery_trainer.endpoint.samples import SoFar, with_all_samples
+from distillery_trainer.teacher.endpoint.gateway import Gateway
+from distillery_trainer.teacher.endpoint.samples import SoFar, with_all_samples
 
 
 async def one_choice(request: web.Request, body: Body) -> web.StreamResponse:

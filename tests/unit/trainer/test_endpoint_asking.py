@@ -20,9 +20,9 @@ from tests.unit.trainer.test_endpoint_traces import WORDS, execute, lines, spec,
 from distillery.api import reasons
 from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, TERMINATED, USER_MISTAKE
 from distillery.gateway.errors import snake
-from distillery_trainer.endpoint import asking, session
-from distillery_trainer.endpoint.kept import Kept
 from distillery_trainer.errors import StageError
+from distillery_trainer.teacher.endpoint import asking, session
+from distillery_trainer.teacher.endpoint.kept import Kept
 
 Script = Callable[[dict[str, Any], int], Any]
 
@@ -30,7 +30,7 @@ Script = Callable[[dict[str, Any], int], Any]
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without back-off, and with pieces after every few answers."""
-    monkeypatch.setattr("distillery_trainer.endpoint.pace._FIRST_DELAY", 0.001)
+    monkeypatch.setattr("distillery_trainer.teacher.weights.endpoint.pace._FIRST_DELAY", 0.001)
     monkeypatch.setattr(session, "PIECE_ANSWERS", 3)
     monkeypatch.setattr(session, "PIECE_SECONDS", 0.2)
 

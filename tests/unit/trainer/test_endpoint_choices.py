@@ -14,11 +14,11 @@ from tests.unit.trainer.gateway import chat
 from distillery_trainer.data.end_words import KNOWN, without_end_words
 from distillery_trainer.data.rows import Row
 from distillery_trainer.data.templates import Renderer
-from distillery_trainer.endpoint.answers import CUT, REFUSED, UNANSWERED, Choice, parsed
-from distillery_trainer.endpoint.asks import Ask
-from distillery_trainer.endpoint.distribution import Distribution, Reader
-from distillery_trainer.endpoint.gateway import Reply
-from distillery_trainer.endpoint.reasoning import split_reasoning
+from distillery_trainer.teacher.endpoint.answers import CUT, REFUSED, UNANSWERED, Choice, parsed
+from distillery_trainer.teacher.endpoint.asks import Ask
+from distillery_trainer.teacher.endpoint.distribution import Distribution, Reader
+from distillery_trainer.teacher.endpoint.gateway import Reply
+from distillery_trainer.teacher.endpoint.reasoning import split_reasoning
 
 
 def choices(body: Any, samples: int = 1, reader: Reader | None = None) -> tuple[Choice, ...]:

@@ -18,8 +18,8 @@ from tests.unit.trainer.test_endpoint_traces import WORDS, execute, lines, spec
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distillery_trainer.data.templates import Renderer, template_of
-from distillery_trainer.endpoint.distribution import INCOMPLETE, NONE_GIVEN, NOT_NORMALISED, OTHER_TOKENS, Distribution, Reader
-from distillery_trainer.endpoint.vocabulary import TokenBytes
+from distillery_trainer.teacher.endpoint.distribution import INCOMPLETE, NONE_GIVEN, NOT_NORMALISED, OTHER_TOKENS, Distribution, Reader
+from distillery_trainer.teacher.endpoint.token_bytes import TokenBytes
 
 K = 4
 RESPONSE = {"rounds": [{"objectives": [{"response": {"temperature": "1", "weight": "1"}}]}]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillery_trainer.endpoint.pace import Pace
+from distillery_trainer.teacher.endpoint.pace import Pace
 
 
 def test_the_pace_grows_by_one_a_window_and_falls_once_a_round() -> None:

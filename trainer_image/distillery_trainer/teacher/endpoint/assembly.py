@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distillery.api import reasons
-from distillery.api.money import usd
 from distillery.api.result import StageResult
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.data.examples import Example, fitting, write_lines
@@ -19,6 +18,7 @@ from distillery_trainer.runner.context import Outcome, StageContext
 
 from .answers import CUT, UNANSWERED, Answered, Choice
 from .asks import Ask
+from .lineage import teacher_lineage, usage_of
 from .selection import Selection
 from .signals import write_shards
 
@@ -159,45 +159,3 @@ def _told(signal: Mapping[str, Any] | None, rows: int) -> str:
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(signal["without"].items()))
     rest = f", the others are learned from as text ({why})" if why else ""
     return f"; log-probabilities of {signal['rows']} of {rows} rows{rest}"
-
-
-def usage_of(answers: Iterable[Answered]) -> dict[str, Any]:
-    """What some answers were: bought or there already, at which cost, from which models, under which terms."""
-    given = list(answers)
-    return {
-        "answers": len(given),
-        "requests": sum(answer.requests for answer in given),
-        "cacheHits": sum(answer.hits for answer in given),
-        "cost": usd(sum(answer.cost for answer in given)),
-        "models": sorted({answer.model for answer in given if answer.model}),
-        "terms": sorted({term for answer in given for term in answer.terms}),
-    }
-
-
-def teacher_lineage(info: TeacherInfo, answers: Iterable[Answered]) -> dict[str, Any]:
-    """Who taught, under which terms: what the gateway says, and what the answers say of themselves."""
-    teacher = info.teacher
-    return {
-        "kind": "endpoint",
-        "name": teacher.name,
-        "baseURL": teacher.base_url,
-        "model": teacher.model,
-        "returnedModels": usage_of(answers)["models"],
-        **terms_lineage(info),
-    }
-
-
-def terms_lineage(info: TeacherInfo) -> dict[str, Any]:
-    """What the terms say of one job's declared use at this moment, and which prices apply."""
-    policy = info.policy
-    return {
-        "budget": info.budget,
-        "terms": list(policy.terms),
-        "verdict": policy.verdict,
-        "clause": policy.clause,
-        "url": policy.url,
-        "obligations": [obligation.wire() for obligation in policy.obligations],
-        "catalogue": policy.catalogue,
-        "approval": policy.approval,
-        "prices": info.prices,
-    }

@@ -15,7 +15,7 @@ import numpy as np
 
 from distillery_trainer.data.templates import Renderer
 
-from .vocabulary import TokenBytes
+from .token_bytes import TokenBytes
 
 #: Why an answer has no distribution.
 NONE_GIVEN, OTHER_TOKENS, NOT_NORMALISED, REASONED = "noLogprobs", "otherTokens", "notNormalised", "reasoned"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillery.api.stages import digest
+from distillery_trainer.data.examples import Example
+from distillery_trainer.models.generate import generate
+from distillery_trainer.runner.pieces import Pieces
+from distillery_trainer.stores import Store
 
-from .data.examples import Example
-from .models.generate import generate
-from .runner.pieces import Pieces
-from .stores import Store
-from .teacher import Teacher
+from .weights import Teacher
 
 log = logging.getLogger(__name__)
 #: Batches in one part that is kept: a stopped pod loses less than one part.

@@ -11,13 +11,12 @@ import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distillery.api.teacher import TeacherModel
-
-from .data.templates import Renderer, template_of
-from .models.device import frozen_dtype, pick_device, set_threads
-from .models.endings import end_ids, savable
-from .models.files import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
-from .models.positions import position_limit
-from .stores.digests import digest_input
+from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.models.device import frozen_dtype, pick_device, set_threads
+from distillery_trainer.models.endings import end_ids, savable
+from distillery_trainer.models.files import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
+from distillery_trainer.models.positions import position_limit
+from distillery_trainer.stores.digests import digest_input
 
 log = logging.getLogger(__name__)
 

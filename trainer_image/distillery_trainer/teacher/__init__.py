@@ -1,0 +1,1 @@
+"""Who teaches: a model whose weights we load, or an API."""
