@@ -20,7 +20,7 @@ from .data.examples import completion_ids
 from .errors import StageError
 from .models.positions import position_limit
 from .signal.read import Place
-from .students import Student
+from .student.make import Student
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .data.templates import Renderer
 from .errors import StageError
 from .metrics import answer_of
 from .models.positions import position_limit
-from .students import Student
+from .student.make import Student
 
 
 def answers_can_be_found(spec: DistillationJobSpec, truths: Iterable[str | None]) -> None:

@@ -34,7 +34,7 @@ from .objectives.kernel import chunk_rows
 from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
 from .signal.read import Signal
-from .students import Student, make_student
+from .student.make import Student, make_student
 
 log = logging.getLogger(__name__)
 #: Tokens, padding included, of one forward pass.

@@ -22,7 +22,7 @@ from .rehearsal import bare, rehearse, student_of
 from .reuse import finished_stages
 from .runner.context import Outcome, StageContext
 from .stores.digests import digest_input, input_uris
-from .students import Student
+from .student.make import Student
 from .teacher.endpoint.introduction import too_long
 from .teaching import Teaching, from_endpoint, from_rows, from_traces
 from .trial import try_models

@@ -18,11 +18,11 @@ from distillery.api.job import DistillationJobSpec
 from . import checks
 from .data.templates import Renderer, choose_template
 from .errors import StageError
-from .layers import chosen_layers, keep_layers
 from .models.endings import end_ids
 from .models.files import fetch_model, read_config, read_generation, read_tokenizer
 from .runner.context import StageContext
-from .students import Student, random_model, require_same_tokens, with_adapters
+from .student.layers import chosen_layers, keep_layers
+from .student.make import Student, random_model, require_same_tokens, with_adapters
 from .teacher.weights import save_description
 from .teaching import Teaching
 

@@ -35,7 +35,7 @@ from .objectives.kernel import distillation_loss
 from .objectives.terms import Weights
 from .runner.context import Outcome, StageContext
 from .signal.read import Signal, TopKSignal, open_signal
-from .students import Student, make_student
+from .student.make import Student, make_student
 
 log = logging.getLogger(__name__)
 STOPS_ITSELF = True

@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from distillery.api import reasons
 
 from .estimates import Sizes, memory_available
-from .layers import chosen_layers, keep_layers
 from .models.files import fetch_model, read_model
 from .models.generate import generate
 from .models.scoring import Scorer
 from .rehearsal import tried
 from .runner.context import StageContext
-from .students import Student, random_model
+from .student.layers import chosen_layers, keep_layers
+from .student.make import Student, random_model
 from .teaching import Teaching
 
 log = logging.getLogger(__name__)

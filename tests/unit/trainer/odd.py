@@ -14,7 +14,7 @@ from distillery.api.stages import planned_stages
 from distillery.api.student import Lora
 from distillery_trainer.models.files import fetch_model, read_model
 from distillery_trainer.runner import execute
-from distillery_trainer.students import with_adapters
+from distillery_trainer.student.make import with_adapters
 
 #: GLM's way: no end in tokenizer or template, three in the generation config.
 GLM = {"eos_token_id": [0, 1, 2], "do_sample": False, "temperature": 0.9, "top_p": 0.6}

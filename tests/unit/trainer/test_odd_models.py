@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from distillery_trainer.data.templates import Renderer, choose_template, template_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.export import gguf
-from distillery_trainer.layers import keep_layers
 from distillery_trainer.models.endings import end_ids, savable
 from distillery_trainer.models.files import fetch_model, read_generation, read_model, read_tokenizer
 from distillery_trainer.models.positions import UNLIMITED, position_limit
-from distillery_trainer.students import Student
+from distillery_trainer.student.layers import keep_layers
+from distillery_trainer.student.make import Student
 
 
 def test_weights_decide_whether_the_head_is_the_embedding(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.student import FromTeacher, Lora, Scratch
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
-from distillery_trainer.layers import chosen_layers, keep_layers
-from distillery_trainer.students import Student, make_student, random_model, require_same_tokens, with_adapters
+from distillery_trainer.student.layers import chosen_layers, keep_layers
+from distillery_trainer.student.make import Student, make_student, random_model, require_same_tokens, with_adapters
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 SCRATCH = {"numHiddenLayers": 2, "hiddenSize": 32, "intermediateSize": 64, "numAttentionHeads": 4}

@@ -11,9 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from distillery.api import reasons
 from distillery.api.student import FromTeacher
-
-from .errors import StageError
-from .models.files import settle_ties
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.files import settle_ties
 
 #: `model.layers.7.`, `transformer.h.7.`: the number of a block in the name of a weight.
 _BLOCK = re.compile(r"^((?:\w+\.)*?(?:layers|h|blocks)\.)(\d+)(\..+)$")

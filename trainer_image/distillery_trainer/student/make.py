@@ -14,13 +14,21 @@ from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.job import DistillationJobSpec
 from distillery.api.student import Lora, Scratch
+from distillery_trainer.data.templates import Renderer, choose_template
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.endings import end_ids, savable
+from distillery_trainer.models.files import (
+    fetch_model,
+    read_model,
+    read_tokenizer,
+    settle_ties,
+    traced_ends,
+    traced_tokenizer,
+    traced_vocabulary,
+)
+from distillery_trainer.models.head import Head, head_of
 
-from .data.templates import Renderer, choose_template
-from .errors import StageError
 from .layers import chosen_layers, keep_layers
-from .models.endings import end_ids, savable
-from .models.files import fetch_model, read_model, read_tokenizer, settle_ties, traced_ends, traced_tokenizer, traced_vocabulary
-from .models.head import Head, head_of
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -1,0 +1,1 @@
+"""Who learns: where it comes from, its layers and adapters."""
