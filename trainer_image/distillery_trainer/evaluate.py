@@ -19,7 +19,6 @@ from distillery.api.data import Answer
 from distillery.api.measure import EvaluationResult, EvaluationRow, Generation
 from distillery.api.result import StageResult
 
-from .batches import TrainingRow, tokenized
 from .data.examples import read_lines, write_lines
 from .data.templates import Renderer, template_of
 from .errors import StageError
@@ -35,6 +34,7 @@ from .runner.context import Outcome, StageContext
 from .runner.manifest import Manifest
 from .signal.read import Signal
 from .student.make import Student, make_student
+from .training.batches import TrainingRow, tokenized
 
 log = logging.getLogger(__name__)
 #: Tokens, padding included, of one forward pass.

@@ -11,7 +11,6 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.method import Method, Training
 from distillery.api.result import StageResult
 
-from .batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
-from .checkpoint import Checkpoints, TrainingState
 from .data.examples import read_lines, write_lines
 from .errors import StageError, Stopped
 from .models.device import autocast, pick_device, set_threads, training_dtype
@@ -36,6 +33,9 @@ from .objectives.terms import Weights
 from .runner.context import Outcome, StageContext
 from .signal.read import Signal, TopKSignal, open_signal
 from .student.make import Student, make_student
+from .training.batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
+from .training.checkpoint import Checkpoints, TrainingState
+from .training.optimizer import learning_rate, make_optimizer, trained_parameters
 
 log = logging.getLogger(__name__)
 STOPS_ITSELF = True
@@ -160,35 +160,6 @@ def weights_of(method: Method) -> Weights:
         number(hard_label.weight) if hard_label else 0.0,
         number(response.temperature) if response else 1.0,
     )
-
-
-def trained_parameters(student: Student) -> dict[str, torch.nn.Parameter]:
-    """By name, tied ones once: all of the model's, or the adapters'."""
-    return {name: parameter for name, parameter in student.model.named_parameters() if parameter.requires_grad}
-
-
-def make_optimizer(parameters: dict[str, torch.nn.Parameter], training: Training, device: torch.device) -> torch.optim.AdamW:
-    """AdamW; norms and biases are vectors and are not decayed."""
-    matrices = [parameter for parameter in parameters.values() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in parameters.values() if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": number(training.weight_decay)}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=number(training.learning_rate), fused=device.type in ("cpu", "cuda")
-    )
-
-
-def learning_rate(step: int, steps: int, training: Training) -> float:
-    """Of step `step` (from 0): linear from 0 over the warm-up, then constant, or falling to 0 linearly or as half a cosine."""
-    peak, warmup = number(training.learning_rate), round(number(training.warmup_ratio) * steps)
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    factors: dict[str, Callable[[], float]] = {
-        "constant": lambda: 1.0,
-        "linear": lambda: 1.0 - done,
-        "cosine": lambda: 0.5 * (1.0 + math.cos(math.pi * done)),
-    }
-    return peak * factors[training.schedule]()
 
 
 def _finite(value: float, what: str, step: int) -> float:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tests.unit.trainer import tiny
 
-from distillery_trainer.batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.student.make import Student
+from distillery_trainer.training.batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ import numpy
 import pytest
 import torch
 
-from distillery_trainer.checkpoint import Checkpoints, TrainingState
 from distillery_trainer.stores import Store, open_store
+from distillery_trainer.training.checkpoint import Checkpoints, TrainingState
 
 WRITES = {"put", "write", "upload", "delete"}
 

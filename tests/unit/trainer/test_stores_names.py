@@ -13,7 +13,6 @@ from tests.unit.trainer.hostile import NAMES, written
 
 from distillery.api.data import Rows
 from distillery.api.result import StageResult
-from distillery_trainer.checkpoint import MARKER, Checkpoints
 from distillery_trainer.data.rows import read_rows
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.files import fetch_model
@@ -24,6 +23,7 @@ from distillery_trainer.stores import open_source, open_store, safe_join
 from distillery_trainer.stores.digests import digest_input
 from distillery_trainer.stores.names import fault_of
 from distillery_trainer.teacher.endpoint.kept import Kept
+from distillery_trainer.training.checkpoint import MARKER, Checkpoints
 
 GOOD = [
     "config.json",

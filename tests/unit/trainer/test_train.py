@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillery.api.method import Training
 from distillery_trainer import train
-from distillery_trainer.checkpoint import Checkpoints
 from distillery_trainer.runner.progress import Reporter
+from distillery_trainer.training.checkpoint import Checkpoints
 
 #: In the log, what depends on the machine.
 TIMES = ("tokensPerSecond",)

@@ -21,9 +21,9 @@ import numpy
 import torch
 from safetensors.torch import load_file, save_file
 
-from .errors import Missing
-from .stores import Store, safe_join
-from .stores.digests import sha256_of
+from distillery_trainer.errors import Missing
+from distillery_trainer.stores import Store, safe_join
+from distillery_trainer.stores.digests import sha256_of
 
 log = logging.getLogger(__name__)
 MARKER, TENSORS, STATE, LOG = "complete.json", "tensors.safetensors", "state.json", "log.jsonl"

@@ -15,12 +15,11 @@ from typing import Any
 import torch
 
 from distillery.api import reasons
-
-from .data.examples import completion_ids
-from .errors import StageError
-from .models.positions import position_limit
-from .signal.read import Place
-from .student.make import Student
+from distillery_trainer.data.examples import completion_ids
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.positions import position_limit
+from distillery_trainer.signal.read import Place
+from distillery_trainer.student.make import Student
 
 
 @dataclass(frozen=True)

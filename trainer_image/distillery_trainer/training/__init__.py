@@ -1,0 +1,1 @@
+"""What the loop of `stages/train.py` stands on: batches, checkpoints, the optimizer."""
