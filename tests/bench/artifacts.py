@@ -30,7 +30,7 @@ from distillery_trainer.export.llama_cpp import LlamaCpp
 from distillery_trainer.export.onnx_runtime import OnnxRuntime
 from distillery_trainer.export.runtimes import main_file, make, open_runtime
 from distillery_trainer.export.safetensors import Transformers
-from distillery_trainer.metrics import label_accuracy
+from distillery_trainer.measure.metrics import label_accuracy
 from distillery_trainer.models.device import set_threads
 
 FORMATS = (("gguf", "f16"), ("gguf", "q8_0"), ("gguf", "q4_0"), ("onnx", "fp32"), ("onnx", "int8"))

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from distillery.local.load import load_job
-from distillery_trainer.metrics import label_accuracy
+from distillery_trainer.measure.metrics import label_accuracy
 
 EXAMPLE = Path(__file__).parents[2] / "examples/smollm2"
 

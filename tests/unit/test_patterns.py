@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from distillery.api.data import Answer
 from distillery.api.problems import problems
 from distillery_trainer.errors import StageError
-from distillery_trainer.metrics import answer_of, label_in
+from distillery_trainer.measure.metrics import answer_of, label_in
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(

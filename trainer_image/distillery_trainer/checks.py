@@ -14,7 +14,7 @@ from distillery.api.rows import Prompt
 
 from .data.templates import Renderer
 from .errors import StageError
-from .metrics import answer_of
+from .measure.metrics import answer_of
 from .models.positions import position_limit
 from .student.make import Student
 

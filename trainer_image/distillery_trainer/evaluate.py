@@ -9,21 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from distillery.api import reasons
-from distillery.api.data import Answer
-from distillery.api.measure import EvaluationResult, EvaluationRow, Generation
+from distillery.api.measure import EvaluationResult, EvaluationRow
 from distillery.api.result import StageResult
 
 from .data.examples import read_lines, write_lines
 from .data.templates import Renderer, template_of
 from .errors import StageError
-from .gates import check_gates
-from .metrics import TokenSums, answer_of, decimal, exact_match, label_accuracy
+from .measure.gates import check_gates
+from .measure.held_out import HeldOut
+from .measure.metrics import TokenSums, decimal, exact_match, label_accuracy
 from .models.device import pick_device, set_threads
 from .models.endings import end_ids
 from .models.files import ModelFiles, count_parameters, read_model, read_tokenizer
@@ -48,28 +46,6 @@ class Measured:
     answers: list[str]
     sums: TokenSums
     parameters: int
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The held-out rows, the teacher's part in them, and how answers are generated and compared."""
-
-    lines: list[dict[str, Any]]
-    traces: Path
-    lineage: dict[str, Any]
-    generation: Generation
-    tick: Callable[[int], None]
-
-    @property
-    def answer(self) -> Answer | None:
-        """How the true answer is found; None where the rows have none."""
-        return answer_of(self.lineage["answer"])
-
-    @property
-    def white_box(self) -> bool:
-        """Whether the traces hold the teacher's whole distribution over the held-out completions; an API gives none."""
-        signal = self.lineage["signal"]
-        return signal is not None and signal["kind"] in ("logits", "hiddenState")
 
 
 def run(context: StageContext) -> Outcome:

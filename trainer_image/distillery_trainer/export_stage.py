@@ -25,8 +25,8 @@ from .data.examples import read_lines, write_lines
 from .data.templates import Renderer, template_of
 from .errors import Missing, StageError
 from .export.runtimes import main_file, make, open_runtime
-from .gates import judged
-from .metrics import answer_of, decimal, exact_match, label_accuracy
+from .measure.gates import judged
+from .measure.metrics import answer_of, decimal, exact_match, label_accuracy
 from .models.device import set_threads
 from .models.endings import end_ids
 from .models.positions import position_limit

@@ -19,7 +19,7 @@ from distillery.api.result import StageResult
 from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stages
 
 from .export.runtimes import main_file
-from .gates import judged
+from .measure.gates import judged
 from .model_card import card
 from .runner.context import Outcome, StageContext
 from .runner.manifest import File, Manifest

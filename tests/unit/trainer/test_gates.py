@@ -6,7 +6,7 @@ import pytest
 
 from distillery.api.measure import Export
 from distillery.api.result import StageResult
-from distillery_trainer.gates import judged
+from distillery_trainer.measure.gates import judged
 from distillery_trainer.runner.manifest import Creator, Manifest
 
 

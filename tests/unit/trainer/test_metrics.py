@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from distillery.api.data import Answer
 from distillery.api.measure import EvaluationResult, EvaluationRow, Gate
-from distillery_trainer.gates import check_gates
-from distillery_trainer.metrics import TokenSums, decimal, exact_match, label_accuracy, label_in, normalized
+from distillery_trainer.measure.gates import check_gates
+from distillery_trainer.measure.metrics import TokenSums, decimal, exact_match, label_accuracy, label_in, normalized
 
 
 @pytest.mark.parametrize(

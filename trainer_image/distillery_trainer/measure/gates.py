@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distillery.api.measure import Artifact, ArtifactGate, EvaluationResult, EvaluationRow, Export, Gate
+from distillery_trainer.runner.manifest import Manifest
 
 from .metrics import decimal
-from .runner.manifest import Manifest
 
 #: Agreement that every artifact without a gate on it must reach: below, it is another model than the one that was evaluated.
 FLOOR = 0.5

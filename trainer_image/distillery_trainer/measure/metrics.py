@@ -14,8 +14,7 @@ from distillery.api import reasons
 from distillery.api.data import Answer
 from distillery.api.patterns import compiled, encodable
 from distillery.api.problems import problems
-
-from .errors import StageError
+from distillery_trainer.errors import StageError
 
 if TYPE_CHECKING:  # publish reads numbers and needs no torch, whose import takes seconds
     import torch

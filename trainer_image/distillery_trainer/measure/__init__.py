@@ -1,0 +1,1 @@
+"""Metrics, gates, and the held-out rows that they are measured on."""
