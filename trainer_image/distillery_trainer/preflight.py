@@ -11,21 +11,21 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
 
-from . import checks
+from .checks import inputs
+from .checks.rehearsal import bare, rehearse, student_of
+from .checks.reuse import finished_stages
+from .checks.sizes import Sizes, require_fit
+from .checks.teaching import Teaching, from_endpoint, from_rows, from_traces
+from .checks.trial import try_models
 from .data.examples import Example
 from .data.templates import Renderer, shown
 from .errors import StageError
-from .estimates import Sizes, require_fit
 from .models.files import count_parameters
 from .models.scoring import signal_kind
-from .rehearsal import bare, rehearse, student_of
-from .reuse import finished_stages
 from .runner.context import Outcome, StageContext
 from .stores.digests import digest_input, input_uris
 from .student.make import Student
 from .teacher.endpoint.introduction import too_long
-from .teaching import Teaching, from_endpoint, from_rows, from_traces
-from .trial import try_models
 
 log = logging.getLogger(__name__)
 #: Rows that go through tokenizers and, where the models are small, through the models.
@@ -37,14 +37,14 @@ def run(context: StageContext) -> Outcome:
     spec = context.job.spec
     digests = {role: digest_input(uri, role, context.work) for role, uri in input_uris(spec).items()}
     teaching = _teaching(context)
-    checks.answers_can_be_found(spec, (example.row.truth for example in teaching.held))
+    inputs.answers_can_be_found(spec, (example.row.truth for example in teaching.held))
     if teaching.endpoint:
         digests["teacher"] = teaching.endpoint.digest
     student = student_of(context, teaching)
     renderer = student.renderer
     if teaching.end:
-        checks.same_end(renderer, teaching.end, spec.data.chat_template)
-    checks.length_fits(student.model.config, teaching.longest, student.field)
+        inputs.same_end(renderer, teaching.end, spec.data.chat_template)
+    inputs.length_fits(student.model.config, teaching.longest, student.field)
     rehearse(spec, teaching, student)
     sizes = _sizes(context, teaching, student.model)
     require_fit(spec, sizes, context.output)
@@ -124,8 +124,8 @@ def _first_rows(context: StageContext, teaching: Teaching, student: Student, siz
     )
     if spec.teacher.model is not None and teaching.config is not None:
         rows = [*teaching.train, *teaching.held]
-        checks.ids_fit((ids for e in rows for ids in (e.prompt_ids, e.completion_ids)), teaching.config, "spec.teacher.model")
-    checks.ids_fit((*prompts, *map(written, first)), student.model.config, student.field)
+        inputs.ids_fit((ids for e in rows for ids in (e.prompt_ids, e.completion_ids)), teaching.config, "spec.teacher.model")
+    inputs.ids_fit((*prompts, *map(written, first)), student.model.config, student.field)
     taught = [(example.prompt_ids, written(example)) for example in first]
     learned = [(ids, written(example)) for ids, example in zip(prompts, first, strict=True)]
     try_models(context, teaching, student, sizes, taught, learned)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.unit.trainer import tiny
 
 from distillery.api.stages import planned_stages
-from distillery_trainer import estimates
+from distillery_trainer.checks import sizes
 
 Change = Callable[[Path, dict[str, Any]], None]
 
@@ -231,4 +231,4 @@ def test_a_word_border_that_would_find_no_true_answer_is_told(tmp_path: Path) ->
 )
 def test_quantities(text: str | int, number: float) -> None:
     """As Kubernetes writes them."""
-    assert estimates.quantity(text) == number
+    assert sizes.quantity(text) == number

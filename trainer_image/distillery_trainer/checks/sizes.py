@@ -11,10 +11,9 @@ from typing import NamedTuple
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
 from distillery.api.scheduling import Resources
-
-from .errors import StageError
-from .stores import Store
-from .stores.folder import FolderStore
+from distillery_trainer.errors import StageError
+from distillery_trainer.stores import Store
+from distillery_trainer.stores.folder import FolderStore
 
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _UNITS |= {f"{prefix}i": 1024.0**power for power, prefix in enumerate("KMGTP", 1)}

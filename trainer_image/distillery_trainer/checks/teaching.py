@@ -10,17 +10,25 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.stages import FORMATS, TRACES
+from distillery_trainer.data.examples import Dropped, Example, fitting, hold_out, read_lines, render
+from distillery_trainer.data.rows import Row, read_rows
+from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.endings import end_ids
+from distillery_trainer.models.files import (
+    ModelFiles,
+    fetch_model,
+    read_config,
+    read_generation,
+    read_tokenizer,
+    traced_teacher,
+    traced_tokenizer,
+)
+from distillery_trainer.models.positions import position_limit
+from distillery_trainer.runner.context import StageContext
+from distillery_trainer.teacher.endpoint.introduction import Endpoint, endpoint_of
 
-from . import checks
-from .data.examples import Dropped, Example, fitting, hold_out, read_lines, render
-from .data.rows import Row, read_rows
-from .data.templates import Renderer, template_of
-from .errors import StageError
-from .models.endings import end_ids
-from .models.files import ModelFiles, fetch_model, read_config, read_generation, read_tokenizer, traced_teacher, traced_tokenizer
-from .models.positions import position_limit
-from .runner.context import StageContext
-from .teacher.endpoint.introduction import Endpoint, endpoint_of
+from . import inputs
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def from_traces(context: StageContext) -> Teaching:
     if manifest.stage != TRACES or manifest.format != FORMATS[TRACES]:
         text = f"is the manifest of {manifest.stage} in format {manifest.format}; name one of traces in format {FORMATS[TRACES]}"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces.uri: {uri!r} {text}")
-    checks.gates_can_be_measured(spec, manifest.lineage.get("answer"))
+    inputs.gates_can_be_measured(spec, manifest.lineage.get("answer"))
     folder = context.fetch(TRACES, "train.jsonl", "heldout.jsonl", "teacher/*")
     lines = [read_lines(folder / name) for name in ("train.jsonl", "heldout.jsonl")]
     response, signal = spec.method.response(), manifest.lineage["signal"]

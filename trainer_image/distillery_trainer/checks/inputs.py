@@ -11,12 +11,11 @@ from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
 from distillery.api.patterns import knows_ascii_words_alone
 from distillery.api.rows import Prompt
-
-from .data.templates import Renderer
-from .errors import StageError
-from .measure.metrics import answer_of
-from .models.positions import position_limit
-from .student.make import Student
+from distillery_trainer.data.templates import Renderer
+from distillery_trainer.errors import StageError
+from distillery_trainer.measure.metrics import answer_of
+from distillery_trainer.models.positions import position_limit
+from distillery_trainer.student.make import Student
 
 
 def answers_can_be_found(spec: DistillationJobSpec, truths: Iterable[str | None]) -> None:
@@ -90,7 +89,7 @@ def not_quantized(config: PreTrainedConfig, field: str, remedy: str) -> None:
 def exports_can_be_made(spec: DistillationJobSpec, student: Student) -> None:
     """Each export's format can hold this student: its architecture, tensors, widths, tokenizer and the ids that end its answers."""
     if spec.exports:
-        from .export.suitable import require
+        from distillery_trainer.export.suitable import require
 
         for export in spec.exports:
             require(export, student.model, student.tokenizer, student.renderer.stop_ids)

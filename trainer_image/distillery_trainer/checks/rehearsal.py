@@ -14,16 +14,16 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
+from distillery_trainer.data.templates import Renderer, choose_template
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.endings import end_ids
+from distillery_trainer.models.files import fetch_model, read_config, read_generation, read_tokenizer
+from distillery_trainer.runner.context import StageContext
+from distillery_trainer.student.layers import chosen_layers, keep_layers
+from distillery_trainer.student.make import Student, random_model, require_same_tokens, with_adapters
+from distillery_trainer.teacher.weights import save_description
 
-from . import checks
-from .data.templates import Renderer, choose_template
-from .errors import StageError
-from .models.endings import end_ids
-from .models.files import fetch_model, read_config, read_generation, read_tokenizer
-from .runner.context import StageContext
-from .student.layers import chosen_layers, keep_layers
-from .student.make import Student, random_model, require_same_tokens, with_adapters
-from .teacher.weights import save_description
+from . import inputs
 from .teaching import Teaching
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def rehearse(spec: DistillationJobSpec, teaching: Teaching, student: Student) ->
     if teaching.files is not None and teaching.config is not None:
         _teacher_is_saved(teaching.config, teaching.generation, teaching.tokenizer)
     _student_is_saved(student, int((teaching.end or student.renderer.end)[-1]))
-    checks.exports_can_be_made(spec, student)
+    inputs.exports_can_be_made(spec, student)
 
 
 def _made(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, Tokenizer, str]:
@@ -74,7 +74,7 @@ def _made(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, T
         tokenizer, field = read_tokenizer(files), "spec.student.model"
         _same_tokenizer(tokenizer, teaching)
         config = read_config(files)
-        checks.not_quantized(config, field, "name the model that was quantized")
+        inputs.not_quantized(config, field, "name the model that was quantized")
         model = bare(config, field)
         model.generation_config = read_generation(files)
         return model, tokenizer, field
@@ -83,7 +83,7 @@ def _made(context: StageContext, teaching: Teaching) -> tuple[PreTrainedModel, T
         raise StageError(reasons.BAD_INPUT, f"spec.student: {text}, or name it in teacher.endpoint.tokenizer and trace again")
     if spec.from_teacher is not None and teaching.config is not None:
         remedy = "use student.model or scratch, or a teacher whose weights are whole"
-        checks.not_quantized(teaching.config, "spec.student.fromTeacher", remedy)
+        inputs.not_quantized(teaching.config, "spec.student.fromTeacher", remedy)
         teacher = bare(teaching.config, "spec.teacher.model")
         if teaching.generation is not None:
             teacher.generation_config = teaching.generation
@@ -103,7 +103,7 @@ def _same_tokenizer(student: Tokenizer, teaching: Teaching) -> None:
         return
     try:
         require_same_tokens(student, teaching.tokenizer)
-        checks.same_ids(student, teaching.tokenizer, (example.row.prompt for example in teaching.train[:_FIRST]))
+        inputs.same_ids(student, teaching.tokenizer, (example.row.prompt for example in teaching.train[:_FIRST]))
     except StageError as error:
         if teaching.endpoint is None:
             raise

@@ -9,15 +9,15 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from distillery.api import reasons
+from distillery_trainer.models.files import fetch_model, read_model
+from distillery_trainer.models.generate import generate
+from distillery_trainer.models.scoring import Scorer
+from distillery_trainer.runner.context import StageContext
+from distillery_trainer.student.layers import chosen_layers, keep_layers
+from distillery_trainer.student.make import Student, random_model
 
-from .estimates import Sizes, memory_available
-from .models.files import fetch_model, read_model
-from .models.generate import generate
-from .models.scoring import Scorer
 from .rehearsal import tried
-from .runner.context import StageContext
-from .student.layers import chosen_layers, keep_layers
-from .student.make import Student, random_model
+from .sizes import Sizes, memory_available
 from .teaching import Teaching
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,10 @@ from dataclasses import replace
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, PUBLISH, planned_stages
-
-from .errors import StageError
-from .runner.commit import find
-from .runner.context import StageContext
-from .runner.execute import MODULES
+from distillery_trainer.errors import StageError
+from distillery_trainer.runner.commit import find
+from distillery_trainer.runner.context import StageContext
+from distillery_trainer.runner.execute import MODULES
 
 log = logging.getLogger(__name__)
 
