@@ -20,7 +20,7 @@ from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stage
 
 from .export.runtimes import main_file
 from .measure.gates import judged
-from .model_card import card
+from .publishing.model_card import card
 from .runner.context import Outcome, StageContext
 from .runner.manifest import File, Manifest
 from .teacher.endpoint.introduction import teacher_info

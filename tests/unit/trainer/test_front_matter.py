@@ -8,7 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
-from distillery_trainer.front_matter import front_matter
+from distillery_trainer.publishing.front_matter import front_matter
 
 OPEN = {"uri": "hf://org/teacher@abc", "license": "apache-2.0"}
 API = {"kind": "endpoint", "model": "big-1", "baseURL": "https://api.example.com/v1", "terms": ["example-2026"], "url": "https://e.com/t"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillery_trainer.teacher_terms import published_name, teacher_name, terms_section
+from distillery_trainer.publishing.teacher_terms import published_name, teacher_name, terms_section
 
 ENDPOINT: dict[str, Any] = {
     "kind": "endpoint", "model": "big-1", "baseURL": "https://api.example.com/v1", "terms": ["example-2026"], "verdict": "permit",

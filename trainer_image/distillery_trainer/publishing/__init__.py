@@ -1,0 +1,1 @@
+"""From manifests to documents: the model card and the terms in it."""
