@@ -10,10 +10,10 @@ import pytest
 from tests.unit.trainer import tiny
 
 from distillery.api.result import StageResult
-from distillery_trainer.curate import Contamination
 from distillery_trainer.data.examples import write_lines
 from distillery_trainer.runner.commit import commit, fetch, read_manifest
 from distillery_trainer.runner.manifest import Creator, Manifest
+from distillery_trainer.stages.curate import Contamination
 from distillery_trainer.stores import open_store
 
 TRACES, CURATE = "a" * 64, "b" * 64

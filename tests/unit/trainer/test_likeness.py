@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distillery_trainer.curate import Contamination
 from distillery_trainer.data.likeness import normalized, words
+from distillery_trainer.stages.curate import Contamination
 
 LEFT = "one two three four five six"
 RIGHT = "eight nine ten eleven twelve thirteen"

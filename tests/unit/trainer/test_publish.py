@@ -16,9 +16,9 @@ from tests.unit.trainer import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillery.api.stages import planned_stages
-from distillery_trainer import publish
 from distillery_trainer.runner import execute
 from distillery_trainer.runner.commit import read_manifest
+from distillery_trainer.stages import publish
 from distillery_trainer.stores import open_store
 from distillery_trainer.stores.folder import FolderStore
 

@@ -36,9 +36,9 @@ def execute(place: tiny.Place, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Run `run` as the curate stage; its exit code."""
 
     def call(run: Run, **members: object) -> int:
-        module = types.ModuleType("distillery_trainer.curate")
+        module = types.ModuleType("distillery_trainer.stages.curate")
         module.__dict__.update(run=run, **members)
-        monkeypatch.setitem(sys.modules, "distillery_trainer.curate", module)
+        monkeypatch.setitem(sys.modules, "distillery_trainer.stages.curate", module)
         return place.execute("curate", HASH, {"traces": "b" * 64})
 
     return call

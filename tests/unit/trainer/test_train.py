@@ -20,8 +20,8 @@ from tests.unit.trainer.pipeline import HASHES, TRAINING, copied, execute, finis
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distillery.api.method import Training
-from distillery_trainer import train
 from distillery_trainer.runner.progress import Reporter
+from distillery_trainer.stages import train
 from distillery_trainer.training.checkpoint import Checkpoints
 
 #: In the log, what depends on the machine.

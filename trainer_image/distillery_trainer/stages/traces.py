@@ -14,15 +14,14 @@ from safetensors.torch import save_file
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.result import StageResult
-
-from .data.examples import Dropped, Example, fitting, hold_out, render, write_lines
-from .data.rows import Row, read_rows
-from .errors import StageError, Stopped
-from .models.scoring import Scorer, Tally, signal_kind
-from .runner.context import Outcome, StageContext
-from .signal.write import write_signal
-from .teacher.answering import Decoding, answer
-from .teacher.weights import Teacher, load_teacher
+from distillery_trainer.data.examples import Dropped, Example, fitting, hold_out, render, write_lines
+from distillery_trainer.data.rows import Row, read_rows
+from distillery_trainer.errors import StageError, Stopped
+from distillery_trainer.models.scoring import Scorer, Tally, signal_kind
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.signal.write import write_signal
+from distillery_trainer.teacher.answering import Decoding, answer
+from distillery_trainer.teacher.weights import Teacher, load_teacher
 
 log = logging.getLogger(__name__)
 STOPS_ITSELF = True

@@ -20,20 +20,19 @@ from distillery.api import reasons
 from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
 from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
-
-from .data.examples import read_lines, write_lines
-from .data.templates import Renderer, template_of
-from .errors import Missing, StageError
-from .export.runtimes import main_file, make, open_runtime
-from .measure.gates import judged
-from .measure.metrics import answer_of, decimal, exact_match, label_accuracy
-from .models.device import set_threads
-from .models.endings import end_ids
-from .models.positions import position_limit
-from .runner.context import Outcome, StageContext
-from .runner.manifest import Manifest
-from .stores import local_files
-from .stores.digests import sha256_of
+from distillery_trainer.data.examples import read_lines, write_lines
+from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.errors import Missing, StageError
+from distillery_trainer.export.runtimes import main_file, make, open_runtime
+from distillery_trainer.measure.gates import judged
+from distillery_trainer.measure.metrics import answer_of, decimal, exact_match, label_accuracy
+from distillery_trainer.models.device import set_threads
+from distillery_trainer.models.endings import end_ids
+from distillery_trainer.models.positions import position_limit
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.runner.manifest import Manifest
+from distillery_trainer.stores import local_files
+from distillery_trainer.stores.digests import sha256_of
 
 log = logging.getLogger(__name__)
 #: What an artifact is told to be like, in this order.
@@ -152,7 +151,7 @@ def _student_answers(context: StageContext, model: Path, held: HeldOut) -> list[
         told = {}
     if all(line["id"] in told for line in held.lines):
         return [told[line["id"]] for line in held.lines]
-    from .export.safetensors import Transformers
+    from distillery_trainer.export.safetensors import Transformers
 
     generation = context.job.spec.evaluation.generation
     with Transformers(model, held.renderer.stop_ids, generation.batch_size) as student:

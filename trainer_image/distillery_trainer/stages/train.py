@@ -22,20 +22,19 @@ from distillery.api.base import number
 from distillery.api.job import DistillationJobSpec
 from distillery.api.method import Method, Training
 from distillery.api.result import StageResult
-
-from .data.examples import read_lines, write_lines
-from .errors import StageError, Stopped
-from .models.device import autocast, pick_device, set_threads, training_dtype
-from .models.files import count_parameters
-from .models.scoring import Scorer
-from .objectives.kernel import distillation_loss
-from .objectives.terms import Weights
-from .runner.context import Outcome, StageContext
-from .signal.read import Signal, TopKSignal, open_signal
-from .student.make import Student, make_student
-from .training.batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
-from .training.checkpoint import Checkpoints, TrainingState
-from .training.optimizer import learning_rate, make_optimizer, trained_parameters
+from distillery_trainer.data.examples import read_lines, write_lines
+from distillery_trainer.errors import StageError, Stopped
+from distillery_trainer.models.device import autocast, pick_device, set_threads, training_dtype
+from distillery_trainer.models.files import count_parameters
+from distillery_trainer.models.scoring import Scorer
+from distillery_trainer.objectives.kernel import distillation_loss
+from distillery_trainer.objectives.terms import Weights
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.signal.read import Signal, TopKSignal, open_signal
+from distillery_trainer.student.make import Student, make_student
+from distillery_trainer.training.batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
+from distillery_trainer.training.checkpoint import Checkpoints, TrainingState
+from distillery_trainer.training.optimizer import learning_rate, make_optimizer, trained_parameters
 
 log = logging.getLogger(__name__)
 STOPS_ITSELF = True

@@ -14,14 +14,13 @@ from distillery_trainer.data.end_words import KNOWN
 from distillery_trainer.errors import Missing, StageError, unavailable
 from distillery_trainer.runner import commit
 from distillery_trainer.runner.context import Outcome, StageContext
-
-from .answers import Answered
-from .asks import mine, planned
-from .assembly import Assembly
-from .distribution import Reader
-from .kept import Kept
-from .selection import Shard, select
-from .session import Failures, Session, rows_of
+from distillery_trainer.teacher.endpoint.answers import Answered
+from distillery_trainer.teacher.endpoint.asks import mine, planned
+from distillery_trainer.teacher.endpoint.assembly import Assembly
+from distillery_trainer.teacher.endpoint.distribution import Reader
+from distillery_trainer.teacher.endpoint.kept import Kept
+from distillery_trainer.teacher.endpoint.selection import Shard, select
+from distillery_trainer.teacher.endpoint.session import Failures, Session, rows_of
 
 log = logging.getLogger(__name__)
 STOPS_ITSELF = True

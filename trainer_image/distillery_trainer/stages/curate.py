@@ -12,14 +12,13 @@ from typing import Any
 
 from distillery.api import reasons
 from distillery.api.result import StageResult
-
-from .data.examples import completion_ids, read_lines, write_lines
-from .data.likeness import normalized, words
-from .data.templates import Renderer, choose_template
-from .errors import StageError
-from .models.endings import end_ids
-from .models.files import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
-from .runner.context import Outcome, StageContext
+from distillery_trainer.data.examples import completion_ids, read_lines, write_lines
+from distillery_trainer.data.likeness import normalized, words
+from distillery_trainer.data.templates import Renderer, choose_template
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.endings import end_ids
+from distillery_trainer.models.files import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
+from distillery_trainer.runner.context import Outcome, StageContext
 
 #: Length of the word sequences that two texts must not share (Brown et al., 2020, arXiv 2005.14165, appendix C).
 GRAM = 13

@@ -17,14 +17,13 @@ from typing import Any
 from distillery.api.measure import Artifact, EvaluationResult
 from distillery.api.result import StageResult
 from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stages
-
-from .export.runtimes import main_file
-from .measure.gates import judged
-from .publishing.model_card import card
-from .runner.context import Outcome, StageContext
-from .runner.manifest import File, Manifest
-from .teacher.endpoint.introduction import teacher_info
-from .teacher.endpoint.lineage import terms_lineage
+from distillery_trainer.export.runtimes import main_file
+from distillery_trainer.measure.gates import judged
+from distillery_trainer.publishing.model_card import card
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.runner.manifest import File, Manifest
+from distillery_trainer.teacher.endpoint.introduction import teacher_info
+from distillery_trainer.teacher.endpoint.lineage import terms_lineage
 
 CARD, REPORT, LATEST = "README.md", "manifest.json", "latest.json"
 

@@ -15,24 +15,23 @@ import torch
 from distillery.api import reasons
 from distillery.api.measure import EvaluationResult, EvaluationRow
 from distillery.api.result import StageResult
-
-from .data.examples import read_lines, write_lines
-from .data.templates import Renderer, template_of
-from .errors import StageError
-from .measure.gates import check_gates
-from .measure.held_out import HeldOut
-from .measure.metrics import TokenSums, decimal, exact_match, label_accuracy
-from .models.device import pick_device, set_threads
-from .models.endings import end_ids
-from .models.files import ModelFiles, count_parameters, read_model, read_tokenizer
-from .models.generate import generate
-from .models.scoring import Scorer
-from .objectives.kernel import chunk_rows
-from .runner.context import Outcome, StageContext
-from .runner.manifest import Manifest
-from .signal.read import Signal
-from .student.make import Student, make_student
-from .training.batches import TrainingRow, tokenized
+from distillery_trainer.data.examples import read_lines, write_lines
+from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.errors import StageError
+from distillery_trainer.measure.gates import check_gates
+from distillery_trainer.measure.held_out import HeldOut
+from distillery_trainer.measure.metrics import TokenSums, decimal, exact_match, label_accuracy
+from distillery_trainer.models.device import pick_device, set_threads
+from distillery_trainer.models.endings import end_ids
+from distillery_trainer.models.files import ModelFiles, count_parameters, read_model, read_tokenizer
+from distillery_trainer.models.generate import generate
+from distillery_trainer.models.scoring import Scorer
+from distillery_trainer.objectives.kernel import chunk_rows
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.runner.manifest import Manifest
+from distillery_trainer.signal.read import Signal
+from distillery_trainer.student.make import Student, make_student
+from distillery_trainer.training.batches import TrainingRow, tokenized
 
 log = logging.getLogger(__name__)
 #: Tokens, padding included, of one forward pass.

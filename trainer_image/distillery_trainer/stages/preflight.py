@@ -10,22 +10,21 @@ from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
 from distillery.api.stages import stage_hashes
-
-from .checks import inputs
-from .checks.rehearsal import bare, rehearse, student_of
-from .checks.reuse import finished_stages
-from .checks.sizes import Sizes, require_fit
-from .checks.teaching import Teaching, from_endpoint, from_rows, from_traces
-from .checks.trial import try_models
-from .data.examples import Example
-from .data.templates import Renderer, shown
-from .errors import StageError
-from .models.files import count_parameters
-from .models.scoring import signal_kind
-from .runner.context import Outcome, StageContext
-from .stores.digests import digest_input, input_uris
-from .student.make import Student
-from .teacher.endpoint.introduction import too_long
+from distillery_trainer.checks import inputs
+from distillery_trainer.checks.rehearsal import bare, rehearse, student_of
+from distillery_trainer.checks.reuse import finished_stages
+from distillery_trainer.checks.sizes import Sizes, require_fit
+from distillery_trainer.checks.teaching import Teaching, from_endpoint, from_rows, from_traces
+from distillery_trainer.checks.trial import try_models
+from distillery_trainer.data.examples import Example
+from distillery_trainer.data.templates import Renderer, shown
+from distillery_trainer.errors import StageError
+from distillery_trainer.models.files import count_parameters
+from distillery_trainer.models.scoring import signal_kind
+from distillery_trainer.runner.context import Outcome, StageContext
+from distillery_trainer.stores.digests import digest_input, input_uris
+from distillery_trainer.student.make import Student
+from distillery_trainer.teacher.endpoint.introduction import too_long
 
 log = logging.getLogger(__name__)
 #: Rows that go through tokenizers and, where the models are small, through the models.

@@ -1,0 +1,1 @@
+"""One module per kind of stage: `run`, perhaps `conclude`. None imports another."""
