@@ -13,7 +13,7 @@ from distillery.api.stages import EVALUATE, PUBLISH, planned_stages
 from distillery_trainer.errors import StageError
 from distillery_trainer.runner.commit import find
 from distillery_trainer.runner.context import StageContext
-from distillery_trainer.runner.execute import MODULES
+from distillery_trainer.runner.execute import module_of
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def finished_stages(context: StageContext, hashes: Mapping[str, str]) -> list[st
             found.append(stage.name)
             continue
         try:
-            module = importlib.import_module(f"distillery_trainer.{MODULES.get(stage.kind, stage.kind)}")
+            module = importlib.import_module(module_of(stage.kind, context.job.spec))
             concluded: StageResult = module.conclude(there, manifest)
         except StageError as error:
             log.info("%s is there, but is looked at again: %s", stage.name, error.message)

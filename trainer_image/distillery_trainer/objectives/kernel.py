@@ -1,16 +1,12 @@
-"""Losses over completion tokens, chunked, with each chunk's gradients computed in the forward pass.
-
-For one token with student logits z, teacher logits y, reference token k and temperature T (Hinton et al., 2015, arXiv 1503.02531, sec. 2):
-
-    response  = T^2 KL(softmax(y/T) || softmax(z/T))      d/dz = T (softmax(z/T) - softmax(y/T))
-    hardLabel = -log softmax(z)_k                         d/dz = softmax(z) - onehot(k)
-    loss      = (w_r response + w_h hardLabel) / N        N = valid tokens of the whole global batch
-
-T^2 keeps the size of the gradient of `response` about the same at every T. N is that of the global batch, so that a micro batch with few
-tokens weighs as little as it should: accumulated gradients equal those of one large batch.
+"""The chunked kernel: losses over completion tokens, with each chunk's gradients computed in the forward pass.
 
 No [tokens, vocab] tensor is ever whole: one chunk of logits lives at a time, and only its gradients by hidden state and head are kept.
 That is why the loss must be the last node of the graph: it is differentiated once, by the backward pass of the step.
+
+    loss = (w_r response + w_h hardLabel) / N             N = valid tokens of the whole global batch
+
+N is that of the global batch, so that a micro batch with few tokens weighs as little as it should: accumulated gradients equal those of
+one large batch. The formulae of the two are in terms.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""TERMS"""
+"""What one token costs, and its gradient by the student's logits. Pure.
+
+With student logits z, teacher logits y, reference token k and temperature T (Hinton et al., 2015, arXiv 1503.02531, sec. 2):
+
+    response  = T^2 KL(softmax(y/T) || softmax(z/T))      d/dz = T (softmax(z/T) - softmax(y/T))
+    hardLabel = -log softmax(z)_k                         d/dz = softmax(z) - onehot(k)
+
+T^2 keeps the size of the gradient of `response` about the same at every T.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from .front_matter import base_uri, front_matter, license_of
 from .teacher_terms import is_endpoint, published_name, teacher_name, terms_section
 
-_ONNX_EXAMPLE = Path(__file__).parent / "export" / "onnx_example.py"
+_ONNX_EXAMPLE = Path(__file__).parent.parent / "export" / "onnx_example.py"
 
 
 def card(manifest: Mapping[str, Any]) -> str:

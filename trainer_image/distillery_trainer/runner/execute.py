@@ -35,8 +35,9 @@ from .progress import Reporter, metric_values
 
 __all__ = ["Outcome", "StageContext", "StageError", "Stopped", "execute"]
 log = logging.getLogger(__name__)
-MODULES = {"export": "export_stage"}
 INTERNAL = 1
+#: The package with one module per kind of stage. They are found by name: a stage imports the runner, not the other way round.
+STAGES = "distillery_trainer.stages"
 
 
 def execute(kind: str, stage: str, stage_hash: str, inputs: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> int:
@@ -76,8 +77,8 @@ def _attempted(
 def module_of(kind: str, spec: DistillationJobSpec) -> str:
     """The module that runs a kind of stage. A teacher behind an API is asked by many small pods, which load no model."""
     if kind == TRACES and spec.teacher.endpoint is not None:
-        return "endpoint.traces"
-    return MODULES.get(kind, kind)
+        return f"{STAGES}.traces_endpoint"
+    return f"{STAGES}.{kind}"
 
 
 def _module(name: str, stopping: threading.Event) -> ModuleType:
@@ -92,7 +93,7 @@ def _module(name: str, stopping: threading.Event) -> ModuleType:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    module = importlib.import_module(f"distillery_trainer.{name}")
+    module = importlib.import_module(name)
     stops_itself = getattr(module, "STOPS_ITSELF", False)
     return module
 

@@ -1,17 +1,4 @@
-"""The loss on a distribution of which only the k likeliest tokens are known: an API's log-probabilities.
-
-The vocabulary V is cut into k + 1 buckets: each known token i in K with the teacher's p_i, and the rest, the tail, with
-p_t = 1 - sum_K p_i. With the student's q = softmax(z) and its tail q_t = sum of q_j over j not in K,
-
-    loss  = sum_K p_i log(p_i / q_i) + p_t log(p_t / q_t)            forward KL over the buckets, at temperature 1
-    d/dz_j = q_j - p_j                    for j in K
-    d/dz_j = q_j (1 - p_t / q_t)          for j not in K             (computed as q_j - p_t softmax over the tail, which is stable)
-
-By the log-sum inequality it is at most the KL over the whole vocabulary, and 0 where the student agrees on every bucket. Renormalising
-the k tokens instead would teach that the tail is impossible, and is biased (arXiv 2503.16870).
-
-A token of which nothing is known but that the teacher wrote it is one bucket of mass 1: the loss is its cross-entropy.
-"""
+"""A distribution of which only the likeliest tokens are known: an API's log-probabilities. Its loss is objectives/top_k.py."""
 
 from __future__ import annotations
 
