@@ -57,9 +57,9 @@ def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str
     ("module", "absent"),
     [
         ("cli", {"torch", "transformers", "boto3"}),
-        ("stage", {"torch", "transformers", "boto3"}),
-        ("publish", {"torch", "transformers"}),
-        ("endpoint.traces", {"torch", "transformers"}),
+        ("runner.execute", {"torch", "transformers", "boto3"}),
+        ("stages.publish", {"torch", "transformers"}),
+        ("stages.traces_endpoint", {"torch", "transformers"}),
     ],
 )
 def test_what_loads_no_model_imports_no_torch(module: str, absent: set[str]) -> None:

@@ -209,7 +209,7 @@ def test_a_run_after_too_many_failures_asks_for_the_missing_samples_alone(tmp_pa
 
 def test_a_wait_between_two_samples_loses_none_that_is_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor asks for it again."""
-    monkeypatch.setattr("distillery_trainer.teacher.weights.endpoint.pace._FIRST_DELAY", 0.001)
+    monkeypatch.setattr("distillery_trainer.teacher.endpoint.pace._FIRST_DELAY", 0.001)
     job = spec(tmp_path, rows=SIX, endpoint={"sampling": {"samples": 3, "temperature": "1"}})
 
     def script(body: dict[str, Any], attempt: int) -> Any:

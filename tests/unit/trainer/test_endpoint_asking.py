@@ -30,7 +30,7 @@ Script = Callable[[dict[str, Any], int], Any]
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without back-off, and with pieces after every few answers."""
-    monkeypatch.setattr("distillery_trainer.teacher.weights.endpoint.pace._FIRST_DELAY", 0.001)
+    monkeypatch.setattr("distillery_trainer.teacher.endpoint.pace._FIRST_DELAY", 0.001)
     monkeypatch.setattr(session, "PIECE_ANSWERS", 3)
     monkeypatch.setattr(session, "PIECE_SECONDS", 0.2)
 
