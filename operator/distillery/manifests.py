@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .api.base import API_VERSION
+from .api.digest import digest
 from .api.job import MUTABLE, DistillationJobSpec, FrozenJob
 from .api.result import TERMINATED
-from .api.stages import Stage, digest
+from .api.stages import Stage
 from .observe import FROZEN_KEY, DistillationJob, TeacherBudget
 from .plan import Plan, child_name, shards_of
 from .pod import CONTAINER, Body, pod_spec

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from .api.digest import canonical, digest
 from .api.job import FROZEN, DistillationJobSpec
 from .api.problems import problems
 from .api.scheduling import StageScheduling
-from .api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN, Stage, canonical, digest, planned_stages
+from .api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN, Stage, planned_stages
 from .settings import Settings
 
 #: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write. (`sources_of` has what depends on

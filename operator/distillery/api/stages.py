@@ -5,11 +5,10 @@ The operator plans with it and the preflight stage hashes with it, so that both 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .digest import digest
 from .job import DistillationJobSpec
 from .measure import Export
 
@@ -44,16 +43,6 @@ def planned_stages(spec: DistillationJobSpec) -> tuple[Stage, ...]:
         after(name, EVALUATE, kind="export", export=export)
     after(PUBLISH, *(exports or [EVALUATE]))
     return tuple(stages)
-
-
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no white space: the same value gives the same bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def digest(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON."""
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 _ORIGIN = {"uri", "credentials_secret_ref"}

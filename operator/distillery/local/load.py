@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from distillery.api.base import API_VERSION
 from distillery.api.budget import TeacherBudgetSpec
+from distillery.api.digest import digest
 from distillery.api.job import DistillationJobSpec, FrozenJob
 from distillery.api.problems import problems, shown
 from distillery.api.result import USER_MISTAKE
-from distillery.api.stages import digest
 
 
 class BadManifest(Exception):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from distillery.api.digest import digest
 from distillery.api.job import FrozenJob
 from distillery.api.reasons import INTERNAL_ERROR
 from distillery.api.result import DONE, Progress, StageResult, parse_result
-from distillery.api.stages import PREFLIGHT, Stage, digest, planned_stages
+from distillery.api.stages import PREFLIGHT, Stage, planned_stages
 from distillery.api.status import DistillationJobStatus, JobProgress, StageProgress, StageStatus
 
 Show = Callable[[DistillationJobStatus], None]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from distillery.api.budget import BudgetTeacher, Prices
-from distillery.api.stages import digest
+from distillery.api.digest import digest
 
 from .tariff import PriceList, Rate, Tariff
 

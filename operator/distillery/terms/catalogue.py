@@ -12,10 +12,10 @@ import yaml
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from distillery.api.base import Model
+from distillery.api.digest import digest
 from distillery.api.governance import Country, Day, DeclaredUse, Obligation, TermsId
 from distillery.api.problems import problems
 from distillery.api.rules import Rule, Spelling
-from distillery.api.stages import digest
 
 Effect = Literal["deny", "requireApproval", "permit", "unknown"]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=512)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distillery.api.stages import digest
+from distillery.api.digest import digest
 from distillery_trainer.stores import Store, safe_join
 
 

@@ -17,9 +17,10 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from distillery.api import reasons
+from distillery.api.digest import digest
 from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
-from distillery.api.stages import EVALUATE, TRACES, TRAIN, digest
+from distillery.api.stages import EVALUATE, TRACES, TRAIN
 from distillery_trainer.data.examples import read_lines, write_lines
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import Missing, StageError

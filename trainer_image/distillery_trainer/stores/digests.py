@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distillery.api import reasons
+from distillery.api.digest import digest
 from distillery.api.job import DistillationJobSpec
-from distillery.api.stages import digest
 from distillery_trainer.errors import StageError
 
 from . import ROLES, open_source, safe_join

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery.api.stages import digest
+from distillery.api.digest import digest
 from distillery_trainer.data.examples import Example
 from distillery_trainer.models.generate import generate
 from distillery_trainer.runner.pieces import Pieces

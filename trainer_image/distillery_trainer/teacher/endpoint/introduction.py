@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distillery.api import reasons
-from distillery.api.stages import digest
+from distillery.api.digest import digest
 from distillery.api.teacher import EndpointSampling
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.data.templates import Renderer

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distillery.api.stages import digest
+from distillery.api.digest import digest
 from distillery_trainer.data.examples import read_lines, write_lines
 from distillery_trainer.stores import Store, safe_join
 
