@@ -23,9 +23,10 @@ from tests.bench.controllers import kube_api_qps, until_swept
 from tests.bench.fake_node import LABEL, Api, Body, connect, fake_node
 from tests.conftest import Cluster
 
+from distillery.api.hashes import stage_hashes
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
-from distillery.api.stages import planned_stages, stage_hashes
+from distillery.api.stages import planned_stages
 
 JOBS = int(os.environ.get("JOBS", "300"))
 COLUMNS = [None if word == "default" else int(word) for word in os.environ.get("CONTROLLER_QPS", "default").split()]

@@ -13,10 +13,10 @@ from tests.crash.fake_cluster import FakeCluster, Killed, Reference, Store, cont
 from tests.crash.fake_gateway import RESERVATION, FakeGateway
 from tests.crash.specs import DIGESTS, MINIMAL, OUTPUT, TERMS
 
+from distillery.api.hashes import stage_hashes
 from distillery.api.job import DistillationJobSpec
 from distillery.api.measure import MetricValue
 from distillery.api.result import StageResult
-from distillery.api.stages import stage_hashes
 from distillery.cluster import Body, Conflict, Key
 from distillery.reconcile import reconcile
 from distillery.runs import HASH_ANNOTATION, RUN_ANNOTATION

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from distillery.api.hashes import stage_hashes
 from distillery.api.job import DistillationJobSpec
 from distillery.api.measure import MetricValue
 from distillery.api.result import StageResult
-from distillery.api.stages import stage_hashes
 from distillery.decide import Decision, decide
 from distillery.observe import DistillationJob, Observed, job_from
 from distillery.plan import Plan, make_plan

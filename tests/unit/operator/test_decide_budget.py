@@ -10,9 +10,9 @@ from tests.unit.operator.objects import COUNTED, DIGESTS, ENDPOINT_SPEC, SETTING
 
 from distillery.allowance import Allowance
 from distillery.api.governance import PolicyVerdict
+from distillery.api.hashes import stage_hashes
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import Progress
-from distillery.api.stages import stage_hashes
 from distillery.api.status import CostEstimate, TeacherUsage
 from distillery.api.usage import Reservation, ReservationRequest
 from distillery.conditions import Verdict

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from distillery.api.hashes import stage_hashes
 from distillery.api.job import FROZEN, DistillationJobSpec
-from distillery.api.stages import FORMATS, planned_stages, stage_hashes
+from distillery.api.stages import FORMATS, planned_stages
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,8 +12,8 @@ from tests.unit.trainer import tiny
 from tests.unit.trainer.gateway import COST, INFO, FakeGateway, chat, prompt_of, serving
 from tests.unit.trainer.pipeline import HASHES, SCRATCH, finished
 
+from distillery.api.hashes import stage_hashes
 from distillery.api.result import OUT_OF_BUDGET, USER_MISTAKE
-from distillery.api.stages import stage_hashes
 
 WORDS = ("fox", "dog", "city", "six", "lazy", "over", "Paris", "seven", "brown", "France", "quick", "jumps")
 PROMPTS = [{"id": word, "prompt": f"say {word}", "answer": word} for word in WORDS]

@@ -7,9 +7,9 @@ import logging
 from transformers import PreTrainedModel
 
 from distillery.api import reasons
+from distillery.api.hashes import stage_hashes
 from distillery.api.job import DistillationJobSpec
 from distillery.api.result import StageResult
-from distillery.api.stages import stage_hashes
 from distillery_trainer.checks import inputs
 from distillery_trainer.checks.rehearsal import bare, rehearse, student_of
 from distillery_trainer.checks.reuse import finished_stages
