@@ -10,13 +10,14 @@ from .base import LocalRef, Model, ObjectName, OutputURI
 from .data import Data
 from .governance import Governance
 from .measure import Evaluation, Export
-from .method import Method, Training, default_method
+from .method import Method, default_method
 from .rules import VALIDATIONS, Rule
 from .scheduling import Scheduling
 from .schema import ABSENT
 from .spec_rules import SPEC_RULES
 from .student import Student
 from .teacher import Teacher
+from .training import Training
 
 
 class Output(Model):

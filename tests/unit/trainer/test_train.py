@@ -19,7 +19,7 @@ from tests.unit.trainer import tiny
 from tests.unit.trainer.pipeline import HASHES, TRAINING, copied, execute, finished, specification, succeed, trace
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distillery.api.method import Training
+from distillery.api.training import Training
 from distillery_trainer.runner.progress import Reporter
 from distillery_trainer.stages import train
 from distillery_trainer.training.checkpoint import Checkpoints

@@ -20,8 +20,9 @@ import torch
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.job import DistillationJobSpec
-from distillery.api.method import Method, Training
+from distillery.api.method import Method
 from distillery.api.result import StageResult
+from distillery.api.training import Training
 from distillery_trainer.data.examples import read_lines, write_lines
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.models.device import autocast, pick_device, set_threads, training_dtype

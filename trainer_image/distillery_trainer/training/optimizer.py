@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from distillery.api.base import number
-from distillery.api.method import Training
+from distillery.api.training import Training
 from distillery_trainer.student.make import Student
 
 
