@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 from .cluster import BudgetKey, Cluster, Key, NotFound
-from .decide.teacher_budget import decide_budget, problem
+from .decide_budget import decide_budget, problem
 from .gateway_client import Gateway
 from .observe import budget_from, has_ended
 from .reconcile import difference, tell

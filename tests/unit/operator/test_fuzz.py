@@ -14,7 +14,7 @@ from tests.unit.operator.objects import NOW, SETTINGS, Story, ended
 
 from distillery.allowance import allowance_of
 from distillery.api.job import DistillationJobSpec
-from distillery.decide.teacher_budget import decide_budget, problem
+from distillery.decide_budget import decide_budget, problem
 from distillery.observe import Silence, budget_from
 from distillery.terms import parse_catalogue
 

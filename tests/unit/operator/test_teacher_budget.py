@@ -12,7 +12,7 @@ from tests.unit.operator.objects import NOW
 
 from distillery.api.budget import LedgerHead, TeacherStatus, Window
 from distillery.api.usage import BudgetSnapshot
-from distillery.decide.teacher_budget import BudgetDecision, decide_budget, problem
+from distillery.decide_budget import BudgetDecision, decide_budget, problem
 from distillery.observe import Silence, TeacherBudget, budget_from
 from distillery.timestamps import stamp
 

@@ -12,17 +12,16 @@ from decimal import Decimal
 
 from pydantic import ValidationError
 
-from distillery.api import reasons
-from distillery.api.budget import BudgetSummary, TeacherBudgetSpec, TeacherBudgetStatus, TeacherStatus, Window
-from distillery.api.problems import problems
-from distillery.api.status import Condition
-from distillery.api.usage import BudgetSnapshot
-from distillery.conditions import Verdict, clip, status_of, updated
-from distillery.manifests import event
-from distillery.observe import Silence, TeacherBudget
-from distillery.timestamps import seconds_since
-
-from .situation import Body
+from .api import reasons
+from .api.budget import BudgetSummary, TeacherBudgetSpec, TeacherBudgetStatus, TeacherStatus, Window
+from .api.problems import problems
+from .api.status import Condition
+from .api.usage import BudgetSnapshot
+from .conditions import Verdict, clip, status_of, updated
+from .manifests import event
+from .observe import Silence, TeacherBudget
+from .pod import Body
+from .timestamps import seconds_since
 
 #: Between two looks at a budget that moves, and at one that does not or whose gateway is silent.
 SNAPSHOT_SECONDS, IDLE_SECONDS, SILENT_SECONDS = 15.0, 30.0, 10.0
