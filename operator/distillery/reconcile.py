@@ -15,7 +15,7 @@ from typing import Any
 
 from .allowance import Allowance, allowance_of
 from .cluster import AlreadyExists, Body, Children, Cluster, Conflict, Forbidden, Invalid, Key, NotFound
-from .decide import Decision, Deletion, budget, decide
+from .decide import Decision, Deletion, claim, decide
 from .decide.situation import is_open, is_over, named_children
 from .decide.waiting import unexplained
 from .gateway_client import Gateway
@@ -118,12 +118,12 @@ async def _allowance(job: DistillationJob, plan: Plan, cluster: Cluster, terms: 
 
 async def _settled(job: DistillationJob, plan: Plan, observed: Observed, gateway: Gateway) -> Observed:
     """With what the gateway says to the claim that the status notes."""
-    claim = budget.claim(job, plan, observed)
-    if claim is None:
+    made = claim.claim(job, plan, observed)
+    if made is None:
         return observed
-    if claim.kind == "give back":
+    if made.kind == "give back":
         return replace(observed, money=await gateway.give_back(job.namespace, job.name, job.uid))
-    return replace(observed, money=await gateway.reserve(job.namespace, job.name, job.uid, claim.need))
+    return replace(observed, money=await gateway.reserve(job.namespace, job.name, job.uid, made.need))
 
 
 async def _config_map(job: DistillationJob, plan: Plan, cluster: Cluster) -> Body | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from distillery.observe import DistillationJob, Observed
 from distillery.plan import Plan
 
-from . import begin, budget, deadline, finish, progress, record, start, summary, suspend, told, waiting
+from . import begin, budget, claim, deadline, finish, progress, record, start, summary, suspend, told, waiting
 from .situation import Decision, Deletion, Draft, Situation, is_open, is_outdated, is_over, unfinished
 
 __all__ = ["Decision", "Deletion", "decide"]
@@ -51,7 +51,7 @@ def decide(job: DistillationJob, plan: Plan, observed: Observed, now: datetime) 
 def _requeue_after(situation: Situation, draft: Draft, creates: bool) -> float | None:
     """0 where this pass has announced what the next one does; else the first moment at which time alone changes something."""
     before = {stage.name: stage.job_name for stage in situation.job.status.stages}
-    ask = budget.seconds_to_ask(situation, draft)
+    ask = claim.seconds_to_ask(situation, draft)
     announced = any(stage.job_name != before.get(stage.name) for stage in draft.status.stages)
     first = situation.job.status.start_time is None and draft.status.start_time is not None
     if (

@@ -6,57 +6,23 @@ calls leaves nothing set aside that the next pass does not know of. The gateway'
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-from distillery.allowance import Allowance
 from distillery.api import reasons
 from distillery.api.stages import PREFLIGHT, TRACES
-from distillery.api.status import DistillationJobStatus, StageProgress, StageStatus
-from distillery.api.usage import Reservation, ReservationRequest
+from distillery.api.status import DistillationJobStatus, StageProgress
+from distillery.api.usage import Reservation
 from distillery.conditions import Verdict, clip, updated
-from distillery.observe import DistillationJob, Observed, Silence
-from distillery.plan import Plan
+from distillery.observe import Silence
 from distillery.timestamps import seconds_since
 
-from .situation import SATISFIED, Draft, Situation, is_open, is_over
-from .waiting import PATIENCE_SECONDS
+from .claim import buys, given_back, unbought, wants
+from .situation import SATISFIED, Draft, Situation, is_open
 
-#: Metrics of preflight that a reservation is sized by.
-REQUESTS, LONGEST_PROMPT = "requests", "longestPromptBytes"
 #: What the platform team has to put right, and a preflight pod may be the first to hear.
 _REFUSALS = (
     reasons.BUDGET_MISSING, reasons.TEACHER_UNKNOWN, reasons.PRICE_UNKNOWN, reasons.CREDENTIAL_MISSING, reasons.CREDENTIAL_FORBIDDEN,
     reasons.BASE_URL_FORBIDDEN, reasons.SCOPE_FORBIDDEN, reasons.TERMS_FORBID_USE, reasons.TERMS_UNKNOWN, reasons.APPROVAL_NEEDED,
     reasons.APPROVAL_EXPIRED, reasons.LEDGER_READ_ONLY,
 )  # fmt: skip
-#: Until a gateway that was silent, or refused, is asked again.
-SILENT_SECONDS, REFUSED_SECONDS = 10.0, 30.0
-
-
-class Claim(NamedTuple):
-    """What this pass has to say to the gateway."""
-
-    kind: Literal["reserve", "give back"]
-    need: ReservationRequest
-
-
-def claim(job: DistillationJob, plan: Plan, observed: Observed) -> Claim | None:
-    """What the status that was read asks of the gateway. A claim is kept while pods of the traces stage live, and given back after."""
-    status = job.status
-    if not status.budget_claimed:
-        return None
-    if not job.suspend and not job.cancel and _needs(plan, status, observed.allowance):
-        return Claim("reserve", need_of(status))
-    return None if any(run.live for run in observed.of(TRACES)) else Claim("give back", need_of(status))
-
-
-def need_of(status: DistillationJobStatus) -> ReservationRequest:
-    """What preflight has counted; nothing where it has not."""
-    counted = {metric.name: metric.value for stage in status.stages if stage.name == PREFLIGHT for metric in stage.metrics}
-    requests, longest = (counted.get(name, "") for name in (REQUESTS, LONGEST_PROMPT))
-    return ReservationRequest(
-        requests=int(requests) if requests.isdecimal() else 0, longest_prompt_bytes=int(longest) if longest.isdecimal() else 0
-    )
 
 
 def blocked(situation: Situation, draft: Draft) -> Verdict | None:
@@ -64,7 +30,7 @@ def blocked(situation: Situation, draft: Draft) -> Verdict | None:
     allowance = situation.observed.allowance
     if allowance is None:
         return None
-    return allowance.refusal or (allowance.lack if _traces(draft.status) is not None else None)
+    return allowance.refusal or (allowance.lack if unbought(draft.status) is not None else None)
 
 
 def settle(situation: Situation, draft: Draft) -> Draft:
@@ -72,7 +38,7 @@ def settle(situation: Situation, draft: Draft) -> Draft:
     allowance = situation.observed.allowance
     if allowance is not None and allowance.policy is not None:
         draft = draft.with_status(policy=allowance.policy)
-    if _given_back(situation):
+    if given_back(situation):
         return draft.with_status(budget_claimed=None)
     if not wants(situation, draft):
         return draft
@@ -82,13 +48,6 @@ def settle(situation: Situation, draft: Draft) -> Draft:
     if refusal is None or (is_open(traces) and traces.run_start_time is not None):
         return draft
     return draft.with_stage(TRACES, state="Waiting", reason=refusal.reason, message=clip(refusal.message))
-
-
-def wants(situation: Situation, draft: Draft) -> bool:
-    """Whether the draft leaves traces to buy, and nothing but money is between the job and them."""
-    if draft.verdict or draft.suspension != "none" or situation.job.suspend:
-        return False
-    return _needs(situation.plan, draft.status, situation.observed.allowance)
 
 
 def may_buy(situation: Situation) -> bool:
@@ -112,42 +71,9 @@ def phase(situation: Situation, draft: Draft) -> str | None:
     return why.reason if why else None
 
 
-def seconds_to_ask(situation: Situation, draft: Draft) -> float | None:
-    """Until the gateway is spoken to again: at once if this pass has noted something new, soon if it was silent, else as a heartbeat."""
-    after = claim_after(situation, draft)
-    if after is None:
-        return None  # a job that is not let in hears of a change of its budget (`reconcile_budget`)
-    if after != getattr(claim(situation.job, situation.plan, situation.observed), "kind", None):
-        return 0.0
-    if not isinstance(situation.observed.money, Reservation):
-        return SILENT_SECONDS
-    if situation.observed.money.state == "Granted":
-        return situation.plan.settings.progress_seconds
-    return _seconds_after_refusal(situation)
-
-
-def _seconds_after_refusal(situation: Situation) -> float | None:
-    """As long as a pod may yet ask, often; else after twice the time each, until the budget shows for certain that it refuses: from then on
-    a change of it is told (`reconcile_budget`)."""
-    if any(run.live for run in situation.observed.of(TRACES)):
-        return REFUSED_SECONDS
-    since = [c.last_transition_time for c in situation.job.status.conditions if (c.type, c.status) == (reasons.BUDGET_RESERVED, "False")]
-    age = seconds_since(since[0], situation.now) if since else 0.0
-    return max(REFUSED_SECONDS, age) if age < PATIENCE_SECONDS else None
-
-
-def claim_after(situation: Situation, draft: Draft) -> Literal["reserve", "give back"] | None:
-    """What the next pass has to say to the gateway, as far as this one knows."""
-    if not draft.status.budget_claimed:
-        return None
-    if wants(situation, draft):
-        return "reserve"
-    return None if any(run.live for run in situation.observed.of(TRACES)) else "give back"
-
-
 def after_end(situation: Situation) -> DistillationJobStatus:
     """The status of a job that has ended, with what it has cost in the end once the rest is given back."""
-    if not _given_back(situation):
+    if not given_back(situation):
         return situation.job.status
     draft = take_usage(situation, Draft(situation.job.status)).with_status(budget_claimed=None)
     told = {reasons.BUDGET_RESERVED: _released(draft.status)}
@@ -163,7 +89,7 @@ def take_usage(situation: Situation, draft: Draft) -> Draft:
     if (status.teacher_usage, status.estimate) == (change["teacher_usage"], change["estimate"]):
         return draft
     before = next((stage for stage in situation.job.status.stages if stage.name == TRACES), None)
-    now = _traces(status)
+    now = unbought(status)
     if before is None or now is None or before.state != "Running" or now.state != "Running":
         return draft.with_status(**change)
     seen = before.progress.observed_time if before.progress else None
@@ -180,7 +106,7 @@ def verdict(situation: Situation, draft: Draft) -> Verdict | None:
         return _released(status) if status.teacher_usage is not None and not status.budget_claimed else None
     if plan.spec.teacher.endpoint is None:
         return Verdict("True", reasons.NOTHING_TO_BUY, "no teacher behind an API is asked")
-    traces = _traces(status)
+    traces = unbought(status)
     if traces is None:
         return _bought(status)
     if (found := blocked(situation, draft)) is not None:
@@ -189,7 +115,7 @@ def verdict(situation: Situation, draft: Draft) -> Verdict | None:
         return None if status.budget_claimed else _released(status)
     if (refused := _preflight_refused(status)) is not None:
         return refused
-    if not _needs(plan, status, situation.observed.allowance):
+    if not buys(plan, status, situation.observed.allowance):
         return Verdict("Unknown", reasons.WAITING_FOR_PREFLIGHT, "preflight counts what there is to buy")
     going = any(run.live for run in situation.observed.of(TRACES))
     refusal = _refusal(situation)
@@ -197,22 +123,6 @@ def verdict(situation: Situation, draft: Draft) -> Verdict | None:
         return Verdict("True", reasons.BUDGET_RESERVED, f"money is set aside within {_budget(situation)}")
     # the pods wait out a gateway that is gone for a moment; a condition that flickers would help nobody
     return None if going and isinstance(situation.observed.money, Silence) else refusal
-
-
-def _needs(plan: Plan, status: DistillationJobStatus, allowance: Allowance | None) -> bool:
-    """Whether there are traces to buy for the spec of this plan, and all that comes before money is settled."""
-    if plan.spec is None or plan.spec.teacher.endpoint is None or is_over(status) or status.spec_hash != plan.spec_hash:
-        return False
-    if allowance is None or allowance.refusal is not None or allowance.lack is not None:
-        return False
-    preflight = next((stage for stage in status.stages if stage.name == PREFLIGHT), None)
-    traces = _traces(status)
-    return preflight is not None and preflight.state in SATISFIED and traces is not None and traces.hash is not None
-
-
-def _traces(status: DistillationJobStatus) -> StageStatus | None:
-    """The traces stage while it is not done."""
-    return next((stage for stage in status.stages if stage.name == TRACES and stage.state not in (*SATISFIED, "Failed")), None)
 
 
 def _preflight_refused(status: DistillationJobStatus) -> Verdict | None:
@@ -253,11 +163,6 @@ def _released(status: DistillationJobStatus) -> Verdict:
     done = any(stage.name == TRACES and stage.state in SATISFIED for stage in status.stages)
     words = f"{status.teacher_usage.cost} USD was paid; what else was set aside is given back"
     return Verdict("True" if done else "False", reasons.RELEASED, words)
-
-
-def _given_back(situation: Situation) -> bool:
-    made = claim(situation.job, situation.plan, situation.observed)
-    return made is not None and made.kind == "give back" and isinstance(situation.observed.money, Reservation)
 
 
 def _budget(situation: Situation) -> str:

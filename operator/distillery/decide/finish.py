@@ -5,7 +5,7 @@ from __future__ import annotations
 from distillery.observe import DistillationJob
 from distillery.timestamps import seconds_since
 
-from . import budget, deadline
+from . import budget, claim, deadline
 from .situation import Decision, Deletion, Draft, Situation, is_open, is_over, open_names, unfinished
 
 
@@ -39,7 +39,7 @@ def after_end(situation: Situation) -> Decision:
     left = seconds_to_live(job, situation)
     if left is not None and left <= 0:
         return Decision(status, delete=(*sweep(situation), Deletion("DistillationJob", job.name, job.uid)))
-    asks = budget.REFUSED_SECONDS if status.budget_claimed else None
+    asks = claim.REFUSED_SECONDS if status.budget_claimed else None
     return Decision(status, delete=sweep(situation), requeue_after=min((wait for wait in (left, asks) if wait is not None), default=None))
 
 

@@ -15,7 +15,7 @@ from distillery.plan import scheduling_field
 from distillery.runs import Run
 from distillery.timestamps import moment, stamp
 
-from .budget import LONGEST_PROMPT, REQUESTS
+from .claim import LONGEST_PROMPT, REQUESTS
 from .outcomes import Outcome, outcome
 from .situation import MOST_STALE_RUNS, SATISFIED, Draft, Situation, accepted, is_open
 

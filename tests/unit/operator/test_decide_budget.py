@@ -17,7 +17,7 @@ from distillery.api.status import CostEstimate, TeacherUsage
 from distillery.api.usage import Reservation, ReservationRequest
 from distillery.conditions import Verdict
 from distillery.decide import Decision
-from distillery.decide.budget import claim
+from distillery.decide.claim import claim
 from distillery.observe import Observed, Silence
 from distillery.plan import make_plan
 
