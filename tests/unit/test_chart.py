@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.__main__ import options as operator_options
 from distillery.gateway.__main__ import options as gateway_options
+from distillery.options import options as operator_options
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/distillery"

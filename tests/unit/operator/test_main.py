@@ -9,11 +9,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from distillery.__main__ import options, settings_of, terms_of
 from distillery.gateway.__main__ import options as gateway_options
 from distillery.health import add_endpoints, serving
 from distillery.logs import JsonFormatter
 from distillery.metrics import Metrics
+from distillery.options import options, settings_of, terms_of
 from distillery.terms import BadCatalogue
 
 
