@@ -23,7 +23,7 @@ import yaml
 
 from distillery import logs
 from distillery.cluster import Body, NotFound, Unavailable
-from distillery.gateway.asking import Asking, utc_now
+from distillery.gateway.assembly import Asking, utc_now
 from distillery.gateway.credentials import Credentials
 from distillery.gateway.door import Door
 from distillery.gateway.identity import Identities

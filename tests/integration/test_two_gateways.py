@@ -15,7 +15,7 @@ from tests.contract.ledger.conftest import database, postgres
 from tests.loopback import Objects, gateway, law
 from tests.unit.gateway.conftest import budget, job, teacher_spec
 
-from distillery.gateway.asking import Asking
+from distillery.gateway.assembly import Asking
 from distillery.gateway.credentials import Credentials
 from distillery.gateway.ledger import Why, commands
 from distillery.health import serving

@@ -41,8 +41,16 @@ def test_a_library_has_one_importer(name: str, library: str, exempt: str) -> Non
     assert sorted([*pure["source_modules"], *others["source_modules"]]) == sorted(MODULES - {exempt})
 
 
-def test_every_module_has_its_floor() -> None:
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [
+        ("No import goes up a floor", "distillery"),
+        ("The gateway has floors too", "distillery.gateway"),
+        ("The trainer has floors too", "distillery_trainer"),
+    ],
+)
+def test_every_module_has_its_floor(name: str, container: str) -> None:
     """Which import-linter checks by itself, as long as it is told to."""
-    floors = contract("No import goes up a floor")
-    assert floors["containers"] == ["distillery"]
+    floors = contract(name)
+    assert floors["containers"] == [container]
     assert floors["exhaustive"] is True

@@ -22,7 +22,7 @@ from distillery.health import add_endpoints, serving
 from distillery.metrics import Metrics
 from distillery.terms import Catalogue, parse_catalogue
 
-from .asking import Asking, utc_now
+from .assembly import Asking, utc_now
 from .backups import Backups
 from .credentials import read_credentials
 from .door import Door

@@ -13,16 +13,15 @@ from distillery.api.money import usd
 from distillery.api.usage import BudgetSnapshot
 from distillery.timestamps import stamp
 
-from .buyer import no_ledger
 from .errors import INVALID_REQUEST, TEACHER_UNAVAILABLE, Refused
 from .http import only, token_of
 from .identity import Identities
-from .ledger import Ledger, LedgerError, WindowUse, accounts_of, ends
+from .ledger import Ledger, WindowUse, accounts_of, ends
 from .money import plain
+from .pace import Paces, overrun, reached
 from .shortages import Shortages
 from .standing import Law, Standings
 from .teachers.teacher import Teachers
-from .watch import Watch, overrun, reached
 
 _PAGE = 1000
 
@@ -37,13 +36,13 @@ class Budgets:
         law: Law,
         ledger: Ledger,
         teachers: Teachers,
-        watch: Watch,
+        paces: Paces,
         shortages: Shortages,
         operator: tuple[str, str],
         now: Callable[[], datetime],
     ) -> None:
         self._identities, self._standings, self._law, self._ledger = identities, standings, law, ledger
-        self._watch, self._teachers, self._shortages, self._operator, self._now = watch, teachers, shortages, operator, now
+        self._paces, self._teachers, self._shortages, self._operator, self._now = paces, teachers, shortages, operator, now
 
     def routes(self) -> list[web.RouteDef]:
         """For the application."""
@@ -53,10 +52,7 @@ class Budgets:
         only(await self._identities.account(token_of(request)), self._operator, "read budgets")
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         spec = await self._standings.budget(namespace, name)
-        try:
-            return web.json_response((await self._seen(namespace, name, spec)).wire())
-        except LedgerError as error:
-            raise no_ledger(error) from error
+        return web.json_response((await self._seen(namespace, name, spec)).wire())
 
     async def _seen(self, namespace: str, name: str, spec: TeacherBudgetSpec) -> BudgetSnapshot:
         now, budget = self._now(), f"{namespace}/{name}"
@@ -70,8 +66,8 @@ class Budgets:
             teachers=[self._status(namespace, budget, teacher, now) for teacher in spec.teachers],
             exhausted=[text for use in limited if (text := self._shortages.sentence(use)) is not None],
             alerts=[
-                *(f"overrun: {text}" for text in [*([stopped.message] if stopped else []), *self._watch.bounds.sentences(budget)]),
-                *(found.sentence for found in reached(spec.alerts, limited)),
+                *(f"overrun: {text}" for text in [*([stopped.message] if stopped else []), *self._paces.bounds.sentences(budget)]),
+                *(crossed.sentence for crossed in reached(spec.alerts, limited)),
             ][:16],
             saved=usd(await self._ledger.saved(budget)),
             ledger=LedgerHead(sequence=head.sequence, head_digest=head.digest, observed_time=stamp(now)),
@@ -97,17 +93,12 @@ class Budgets:
         if not after.isdigit() or not after.isascii():
             raise Refused(400, INVALID_REQUEST, f"after: {after!r} is not the number of an entry", param="after")
         sequence, response = int(after), web.StreamResponse(headers={"Content-Type": "application/jsonl"})
-        try:
+        lines = await self._ledger.entries(sequence, _PAGE)
+        await response.prepare(request)
+        while lines:
+            await response.write("".join(f"{line}\n" for line in lines).encode())
+            sequence += len(lines)
             lines = await self._ledger.entries(sequence, _PAGE)
-            await response.prepare(request)
-            while lines:
-                await response.write("".join(f"{line}\n" for line in lines).encode())
-                sequence += len(lines)
-                lines = await self._ledger.entries(sequence, _PAGE)
-        except LedgerError as error:
-            if response.prepared:
-                raise
-            raise no_ledger(error) from error
         await response.write_eof()
         return response
 

@@ -16,11 +16,12 @@ from distillery.prices import cost, worst_case
 from . import foreign
 from .answers import Answers
 from .elsewhere import ended
-from .errors import Refused, refusal
+from .errors import Refused, no_ledger, refusal
 from .flights import Relay, Served
-from .ledger import LARGEST, Answer, AskedElsewhere, Hold, Ledger, LedgerError, ReadOnly, Refusal, Settled, ends, hold_id
+from .ledger import LARGEST, Answer, AskedElsewhere, Hold, Ledger, LedgerError, Refusal, Settled, ends, hold_id
 from .metrics import GatewayMetrics
 from .money import shortage
+from .pace import Pace, Paces
 from .parsing import LARGE
 from .question import Question
 from .room import Portion, Room
@@ -30,7 +31,6 @@ from .teachers.breaker import NamespaceBreaker
 from .teachers.letter import Letter
 from .teachers.outcome import Billed, NotBilled, Outcome, fault
 from .teachers.teacher import Teacher, Teachers
-from .watch import Pace, Watch
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Buyer:
     answers: Answers
     teachers: Teachers
     standings: Standings
-    watch: Watch
+    paces: Paces
     shortages: Shortages
     room: Room
     """For answers."""
@@ -70,6 +70,7 @@ class Buyer:
             text = f'TeacherBudget "{standing.budget}" is exhausted, {shortage(error)}'
             raise refusal(reasons.BUDGET_EXHAUSTED, text, resumes=ends(error.account)) from None
         except LedgerError as error:
+            # not left to the endpoint: everybody who waits for this answer is refused, in a stream too
             raise no_ledger(error) from error
 
     async def _buy(self, standing: Standing, question: Question, key: str, relay: Relay | None) -> Served:
@@ -98,20 +99,20 @@ class Buyer:
 
     async def _pace(self, standing: Standing) -> Pace:
         """Refused where the job may not go on."""
-        pace = await self.watch.pace(standing)
+        pace = await self.paces.pace(standing)
         if pace.refused is not None:
             raise pace.refused
         return pace
 
     async def _still(self, standing: Standing) -> Standing:
         """As it is judged when its turn has come, perhaps half a minute after it asked. Refused where the job may not ask any more."""
-        found = await self.standings.of(standing.job)
-        if found is not standing and not found.asks_as(standing):
+        latest = await self.standings.of(standing.job)
+        if latest is not standing and not latest.asks_as(standing):
             text = f'TeacherBudget "{standing.budget}" or the job was changed while the request waited for its turn; ask again'
             raise refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=1.0)
-        found.permit.check()
-        await self._pace(found)
-        return found
+        latest.permit.check()
+        await self._pace(latest)
+        return latest
 
     async def _held(self, standing: Standing, question: Question, key: str, breaker: NamespaceBreaker) -> Hold:
         started, now = perf_counter(), self.now()
@@ -183,12 +184,12 @@ class Buyer:
 
     def _learn(self, settled: Settled, outcome: Billed, standing: Standing, question: Question, teacher: Teacher, hold: Hold) -> None:
         """An answer proves the bounds of its teacher, or that one of them is wrong: then no request of the budget goes before a look."""
-        held = self.watch.bounds.hold(standing, question, outcome.tokens_in)
+        held = self.paces.bounds.hold(standing, question, outcome.tokens_in)
         if held and not settled.overrun and not settled.overrun_tokens:
             teacher.limits.within_bounds(standing.payer)
             return
         teacher.limits.beyond_bounds(standing.payer)
-        self.watch.forget(standing.budget)
+        self.paces.forget(standing.budget)
         self.metrics.requests.labels("overrun").inc()
         log.error("billed beyond a bound", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})
 
@@ -199,10 +200,3 @@ class Buyer:
         except LedgerError as error:
             log.error("an outcome is not booked: %s", error)
             return None
-
-
-def no_ledger(error: LedgerError) -> Refused:
-    """What a caller is told where the ledger grants nothing to anybody."""
-    if isinstance(error, ReadOnly):
-        return refusal(reasons.LEDGER_READ_ONLY, str(error), retry_after=60.0)
-    return refusal(reasons.GATEWAY_UNAVAILABLE, f"the ledger does not answer, so nothing is granted: {error}", retry_after=5.0)

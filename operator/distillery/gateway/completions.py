@@ -21,7 +21,6 @@ from .metrics import GatewayMetrics
 from .parsing import LARGE, apart
 from .permits import Permits
 from .question import Question, Route, read_question
-from .reports import JobId
 from .room import Room, Sizes
 from .standing import Standing, Standings
 from .teachers.choices import choices_in
@@ -77,7 +76,7 @@ class Completions:
 
     async def _answer(self, request: web.Request, route: Route) -> web.StreamResponse:
         pod = await self._identities.stage_pod(token_of(request))
-        standing = await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
+        standing = await self._standings.of(pod.owner)
         await self._permits.check(pod, standing.permit)
         # its bytes, its values and its encoded form exist at the same time, until it is answered
         most = 3 * min(self._sizes.request, request.content_length or self._sizes.request) + _OVERHEAD
@@ -162,7 +161,7 @@ class Completions:
     async def _standing(self, request: web.Request) -> Standing:
         """For what costs nothing: any stage of the job may know of its teacher."""
         pod = await self._identities.stage_pod(token_of(request))
-        return await self._standings.of(JobId(pod.namespace, pod.job, pod.uid))
+        return await self._standings.of(pod.owner)
 
 
 def _headers(standing: Standing, served: Served, question: Question, key: str, mine: bool) -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import Any, Final
 from distillery.api import reasons
 from distillery.timestamps import stamp
 
+from .ledger import LedgerError, ReadOnly
+
 #: What this interface alone says.
 INVALID_REQUEST, MODEL_NOT_FOUND, RATE_LIMIT_EXCEEDED = reasons.INVALID_REQUEST, reasons.MODEL_NOT_FOUND, reasons.RATE_LIMIT_EXCEEDED
 TEACHER_UNAVAILABLE, IN_DOUBT = reasons.TEACHER_UNAVAILABLE, reasons.IN_DOUBT
@@ -99,6 +101,13 @@ class StoreUnavailable(Exception):
 def refusal(reason: str, message: str, *, retry_after: float | None = None, resumes: datetime | None = None) -> Refused:
     """A refusal whose status follows from its reason."""
     return Refused(_STATUS[reason], reason, message, retry_after=retry_after, resumes=resumes)
+
+
+def no_ledger(error: LedgerError) -> Refused:
+    """What a caller is told where the ledger grants nothing to anybody."""
+    if isinstance(error, ReadOnly):
+        return refusal(reasons.LEDGER_READ_ONLY, str(error), retry_after=60.0)
+    return refusal(reasons.GATEWAY_UNAVAILABLE, f"the ledger does not answer, so nothing is granted: {error}", retry_after=5.0)
 
 
 def invalid(param: str | None, message: str) -> Refused:

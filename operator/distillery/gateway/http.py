@@ -14,8 +14,9 @@ from distillery.api import reasons
 from distillery.cluster import ClusterError
 
 from .door import Bearer, Door
-from .errors import INVALID_REQUEST, Refused, invalid, refusal, shown
+from .errors import INVALID_REQUEST, Refused, invalid, no_ledger, refusal, shown
 from .identity import Account
+from .ledger import LedgerError
 
 log = logging.getLogger(__name__)
 #: For the body of a request, in seconds.
@@ -77,6 +78,8 @@ def errors(door: Door) -> Middleware:
             log.warning("the API server does not answer: %s", error)
             text = "the API server does not answer, so nothing can be proved; try again later"
             return refused(request, refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=5.0))
+        except LedgerError as error:
+            return refused(request, no_ledger(error))
         except web.HTTPException as error:
             reason = INVALID_REQUEST if error.status == 400 else (error.reason or "").replace(" ", "")
             return refused(request, Refused(error.status, reason, error.text or error.reason or ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from distillery.api import reasons
 from distillery.api.base import API_VERSION
@@ -42,6 +42,14 @@ class Reviews(Protocol):
         """A DistillationJob. NotFound."""
 
 
+class JobId(NamedTuple):
+    """One DistillationJob; a namesake that came later has another uid."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True)
 class StagePod:
     """A running pod of a stage, and the DistillationJob (by uid) that it works for."""
@@ -57,6 +65,11 @@ class StagePod:
     """Its index among the pods of that Job."""
     pod_uid: str
     run_uid: str
+
+    @property
+    def owner(self) -> JobId:
+        """The DistillationJob."""
+        return JobId(self.namespace, self.job, self.uid)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from distillery.metrics import Metrics
 
 from .errors import Refused
 from .http import only, read, token_of
-from .identity import Identities
-from .reports import JobId, Reports
+from .identity import Identities, JobId
+from .reports import Reports
 
 #: A report has 16 metrics and a short message; this is several times as much.
 LIMIT_BYTES = 16 * 1024
@@ -47,7 +47,7 @@ class ProgressEndpoint:
             raise Refused(400, reasons.INVALID_REQUEST, "; ".join(problems(error, "report"))[:500]) from None
         if report.stage != caller.stage:
             raise Refused(403, reasons.ANOTHER_STAGE, f"pod {caller.pod} runs stage {caller.stage!r} and reports for {report.stage!r}")
-        self._reports.put(JobId(caller.namespace, caller.job, caller.uid), report, caller.run, caller.shard)
+        self._reports.put(caller.owner, report, caller.run, caller.shard)
 
     async def _get(self, request: web.Request) -> web.Response:
         only(await self._identities.account(token_of(request)), self._operator, "read progress")

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from distillery.api.result import Progress
 
-
-class JobId(NamedTuple):
-    """One DistillationJob; a namesake that came later has another uid."""
-
-    namespace: str
-    name: str
-    uid: str
+from .identity import JobId
 
 
 @dataclass

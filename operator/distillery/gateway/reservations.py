@@ -20,16 +20,14 @@ from distillery.prices import worst_case
 from distillery.prices.bound import template_tokens
 from distillery.timestamps import stamp
 
-from .buyer import no_ledger
 from .errors import Refused, refusal
 from .http import only, read, token_of
-from .identity import Identities
-from .ledger import JobRef, JobUsage, Ledger, LedgerError, Need, Refusal, ends
+from .identity import Identities, JobId
+from .ledger import JobRef, JobUsage, Ledger, Need, Refusal, ends
 from .money import shortage
-from .reports import JobId
+from .pace import Paces
 from .shortages import Shortages
 from .standing import Standing, Standings
-from .watch import Watch
 
 #: With fewer answers the mean says nothing, and the reservation is that of a pilot.
 PILOT = 8
@@ -45,12 +43,12 @@ class Reservations:
         identities: Identities,
         standings: Standings,
         ledger: Ledger,
-        watch: Watch,
+        paces: Paces,
         shortages: Shortages,
         operator: tuple[str, str],
         now: Callable[[], datetime],
     ) -> None:
-        self._identities, self._standings, self._ledger, self._watch = identities, standings, ledger, watch
+        self._identities, self._standings, self._ledger, self._paces = identities, standings, ledger, paces
         self._shortages, self._operator, self._now = shortages, operator, now
 
     def routes(self) -> list[web.RouteDef]:
@@ -64,21 +62,14 @@ class Reservations:
             wanted = ReservationRequest.model_validate_json(await read(request))
         except ValidationError as error:
             raise Refused(400, reasons.INVALID_REQUEST, "; ".join(problems(error, "reservation"))[:500]) from None
-        try:
-            found = await self._reserved(job, wanted)
-        except LedgerError as error:
-            raise no_ledger(error) from error
-        return web.json_response(found.wire())
+        return web.json_response((await self._reserved(job, wanted)).wire())
 
     async def _delete(self, request: web.Request) -> web.Response:
         """By the uid alone: the job may be gone, or name another budget by now. Idempotent."""
         job = await self._job(request)
-        try:
-            for ref in await self._accounts(job):
-                await self._ledger.give_back(ref, self._now())
-            usage = await self._usage(job)
-        except LedgerError as error:
-            raise no_ledger(error) from error
+        for ref in await self._accounts(job):
+            await self._ledger.give_back(ref, self._now())
+        usage = await self._usage(job)
         return web.json_response(Reservation(state="Granted", reason=reasons.RELEASED, usage=usage).wire())
 
     async def _job(self, request: web.Request) -> JobId:
@@ -95,7 +86,7 @@ class Reservations:
         used = await self._ledger.usage(standing.ref)
         estimate, policy = estimate_of(used, wanted.requests), standing.verdict
         try:
-            pace = await self._watch.pace(standing)
+            pace = await self._paces.pace(standing)
             if pace.refused is not None:
                 raise pace.refused
             await self._ledger.reserve(standing.ref, standing.accounts, need_of(standing, wanted, used), self._now())

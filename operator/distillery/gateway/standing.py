@@ -21,10 +21,10 @@ from distillery.terms import Catalogue, judge, reason_of
 
 from .credentials import EVERY, Credential, Credentials
 from .errors import MODEL_NOT_FOUND, Refused, refusal
+from .identity import JobId
 from .ledger import Account, JobRef, accounts_of
 from .permits import Permit, permit_of
 from .recent import Recent
-from .reports import JobId
 
 #: A change of a job or of a budget counts after at most the sum of these, in seconds.
 JOB_SECONDS, BUDGET_SECONDS = 3.0, 2.0

@@ -11,7 +11,7 @@ import pytest
 from tests.loopback import Objects, gateway, law
 from tests.unit.gateway.teacher_double import TeacherDouble
 
-from distillery.gateway.asking import Asking
+from distillery.gateway.assembly import Asking
 from distillery.gateway.credentials import CredentialEntry, Credentials
 from distillery.gateway.ledger import JobRef, JobUsage, WindowUse, accounts_of
 from distillery.health import serving

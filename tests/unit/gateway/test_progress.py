@@ -9,9 +9,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from distillery.api.result import Progress
 from distillery.cluster import NotFound, Unavailable
 from distillery.gateway.door import Bearer, Door
-from distillery.gateway.identity import Identities
+from distillery.gateway.identity import Identities, JobId
 from distillery.gateway.progress import LIMIT_BYTES, ProgressEndpoint
-from distillery.gateway.reports import JobId, Reports
+from distillery.gateway.reports import Reports
 from distillery.gateway.server import application
 from distillery.metrics import Metrics
 

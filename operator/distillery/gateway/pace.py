@@ -12,10 +12,10 @@ from distillery.api.budget import Alert
 
 from .bounds import Bounds
 from .errors import Refused, refusal
+from .identity import JobId
 from .ledger import Ledger, WindowUse, ends
 from .money import amount
 from .recent import Recent
-from .reports import JobId
 from .standing import Standing
 
 SECONDS = 1.0
@@ -73,15 +73,15 @@ def pace(budget: str, alerts: Sequence[Alert], uses: Sequence[WindowUse]) -> Pac
     if stopped is not None:
         return Pace(refused=stopped)
     over = reached(alerts, uses)
-    for found in over:
-        if found.alert.action == "pause":
-            resumes = ends(found.use.account)
-            text = f'TeacherBudget "{budget}" pauses at {found.sentence}; raise the limit{"" if resumes is None else ", or wait"}'
+    for crossed in over:
+        if crossed.alert.action == "pause":
+            resumes = ends(crossed.use.account)
+            text = f'TeacherBudget "{budget}" pauses at {crossed.sentence}; raise the limit{"" if resumes is None else ", or wait"}'
             return Pace(refused=refusal(reasons.BUDGET_PAUSED, text, resumes=resumes))
-    return Pace(weight=2 if any(found.alert.action == "throttle" for found in over) else 1)
+    return Pace(weight=2 if any(crossed.alert.action == "throttle" for crossed in over) else 1)
 
 
-class Watch:
+class Paces:
     """The pace of each job. `clock` is monotonic."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:

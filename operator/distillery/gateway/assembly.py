@@ -22,13 +22,13 @@ from .flights import Flights
 from .identity import Identities
 from .ledger import Ledger, LedgerError
 from .metrics import GatewayMetrics
+from .pace import Paces
 from .permits import Permits, Runs
 from .reservations import Reservations
 from .room import DEFAULT_SIZES, Room, Sizes
 from .shortages import Shortages
 from .standing import Law, Objects, Standings
 from .teachers.teacher import Teachers
-from .watch import Watch
 
 if TYPE_CHECKING:
     from .bodies import Bodies
@@ -76,14 +76,14 @@ class Asking:
     ) -> Asking:
         """Put together. `clock` is monotonic; `bodies` is the object store of answers, if there is one."""
         questions, room = Room(sizes.total // 2), Room(sizes.total // 2)
-        standings, watch = Standings(objects, law, clock, now), Watch(ledger, clock)
+        standings, paces = Standings(objects, law, clock, now), Paces(ledger, clock)
         teachers, flights, counted = Teachers(timeout, clock, now, sizes.answer), Flights(), GatewayMetrics(metrics)
         if ledger.shared:
             # until the others are known
             teachers.share(0.0)
         shortages = Shortages(clock)
         answers = Answers(ledger, now, counted, bodies)
-        buyer = Buyer(ledger, answers, teachers, standings, watch, shortages, room, now, counted)
+        buyer = Buyer(ledger, answers, teachers, standings, paces, shortages, room, now, counted)
         return cls(
             law=law,
             ledger=ledger,
@@ -94,8 +94,8 @@ class Asking:
             now=now,
             routes=[
                 *Completions(identities, standings, buyer, flights, counted, Permits(objects, clock), questions, sizes).routes(),
-                *Reservations(identities, standings, ledger, watch, shortages, operator, now).routes(),
-                *Budgets(identities, standings, law, ledger, teachers, watch, shortages, operator, now).routes(),
+                *Reservations(identities, standings, ledger, paces, shortages, operator, now).routes(),
+                *Budgets(identities, standings, law, ledger, teachers, paces, shortages, operator, now).routes(),
             ],
         )
 

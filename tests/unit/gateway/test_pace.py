@@ -4,7 +4,7 @@ import pytest
 
 from distillery.api.budget import Alert
 from distillery.gateway.ledger import Account, WindowUse
-from distillery.gateway.watch import pace, reached
+from distillery.gateway.pace import pace, reached
 
 DAILY = Account("nlp/team-a", "daily", "2026-11-24", "USD", 1000)
 ALERTS = [Alert(at="50%"), Alert(at="80%", action="throttle"), Alert(at="95%", action="pause")]
