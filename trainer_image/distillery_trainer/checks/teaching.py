@@ -10,8 +10,9 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.stages import FORMATS, TRACES
-from distillery_trainer.data.examples import Dropped, Example, fitting, hold_out, read_lines, render
-from distillery_trainer.data.rows import Row, read_rows
+from distillery_trainer.data.examples import Dropped, Example, read_lines
+from distillery_trainer.data.rows import Row
+from distillery_trainer.data.selection import read, select
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.endings import end_ids
@@ -65,24 +66,15 @@ class Teaching:
 def from_rows(context: StageContext) -> Teaching:
     """Read and render data.train and data.evaluation; of the teacher, all but the weights."""
     spec = context.job.spec
-    if spec.teacher.model is None or spec.data.train is None:
-        raise StageError(reasons.INVALID_SPEC, "spec: teacher.model needs data.train; name the rows, or use teacher.traces")
-    rows = read_rows(spec.data.train, "train", context.work)
-    held_rows = read_rows(spec.data.evaluation, "evaluation", context.work) if spec.data.evaluation else None
+    if spec.teacher.model is None:
+        raise StageError(reasons.INVALID_SPEC, "spec: teacher.model is not set; name the teacher")
+    given = read(spec, context.work)
     files = fetch_model(spec.teacher.model.uri, "teacher", context.work, weights=False)
     config, tokenizer, generation = read_config(files), read_tokenizer(files), read_generation(files)
-    renderer, dropped = Renderer(tokenizer, template_of(tokenizer), end_ids(generation, tokenizer)), Dropped()
+    renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(generation, tokenizer))
     longest = min(spec.training.max_sequence_length, position_limit(config))
-
-    def usable(given: list[Row], split: str) -> list[Example]:
-        return fitting(render(given, renderer), split, longest, spec.data.overflow, dropped)
-
-    train = usable(rows, "train")
-    train, held = hold_out(train, dropped) if held_rows is None else (train, usable(held_rows, "heldout"))
-    for name, left in (("training", train), ("held-out", held)):
-        if not left:
-            raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {dropped.told()}")
-    return Teaching(train, held, dropped, longest, config, renderer, files, list(renderer.end), generation=generation)
+    rows = select(spec, given, renderer, longest)
+    return Teaching(rows.train, rows.held, rows.dropped, longest, config, renderer, files, list(renderer.end), generation=generation)
 
 
 def from_endpoint(context: StageContext) -> Teaching:

@@ -97,7 +97,7 @@ def _sizes(context: StageContext, teaching: Teaching, student: PreTrainedModel) 
     response = spec.method.response()
     kind = signal_kind(response.signal if response else "auto", teacher)
     width = int(teaching.config.vocab_size if kind == "logits" else teaching.config.hidden_size)
-    scored = [*(teaching.train if response else []), *teaching.held[: spec.evaluation.max_rows]]
+    scored = [*(teaching.train if response else []), *teaching.held]
     tokens = sum(max(1, len(example.completion_ids)) for example in scored)
     return Sizes(count_parameters(teacher), count_parameters(student), 2 * width * tokens, teaching.files.weight_bytes)
 

@@ -6,7 +6,7 @@ Files: train.jsonl, heldout.jsonl, signal-<split>-<number>.safetensors, head.saf
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from safetensors.torch import save_file
@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.result import StageResult
-from distillery_trainer.data.examples import Dropped, Example, fitting, hold_out, render, write_lines
-from distillery_trainer.data.rows import Row, read_rows
+from distillery_trainer.data.examples import Dropped, Example, fitting, write_lines
+from distillery_trainer.data.selection import read, require_rows, select
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.models.scoring import Scorer, Tally, signal_kind
 from distillery_trainer.runner.context import Outcome, StageContext
@@ -33,19 +33,11 @@ class _Run:
 
     context: StageContext
     teacher: Teacher
-    dropped: Dropped = field(default_factory=Dropped)
+    #: Most tokens of a row.
+    limit: int
+    dropped: Dropped
     done: int = 0
     total: int = 0
-
-    @property
-    def limit(self) -> int:
-        """Most tokens of a row."""
-        return min(self.context.job.spec.training.max_sequence_length, self.teacher.positions)
-
-    def usable(self, rows: list[Row], split: str) -> list[Example]:
-        """Rendered for the teacher, without those that are too long."""
-        examples = render(rows, self.teacher.renderer)
-        return fitting(examples, split, self.limit, self.context.job.spec.data.overflow, self.dropped)
 
     def tick(self, rows: int) -> None:
         """Rows were answered or scored."""
@@ -58,22 +50,18 @@ class _Run:
 def run(context: StageContext) -> Outcome:
     """Read the rows, let the teacher write what is missing, score every completion."""
     spec = context.job.spec
-    if spec.teacher.model is None or spec.data.train is None:
-        raise StageError(reasons.INVALID_SPEC, "spec: a traces stage needs teacher.model and data.train")
-    rows = read_rows(spec.data.train, "train", context.work)
-    held_rows = read_rows(spec.data.evaluation, "evaluation", context.work) if spec.data.evaluation else None
-    stage = _Run(context, load_teacher(spec.teacher.model, context.work))
-    train = stage.usable(rows, "train")
-    if held_rows is None:
-        train, held = hold_out(train, stage.dropped)
-    else:
-        held = stage.usable(held_rows, "heldout")
-    held = held[: spec.evaluation.max_rows]
+    if spec.teacher.model is None:
+        raise StageError(reasons.INVALID_SPEC, "spec: this traces stage needs teacher.model")
+    given = read(spec, context.work)
+    teacher = load_teacher(spec.teacher.model, context.work)
+    limit = min(spec.training.max_sequence_length, teacher.positions)
+    rows = select(spec, given, teacher.renderer, limit)
+    stage, train, held = _Run(context, teacher, limit, rows.dropped), rows.train, rows.held
     soft = spec.method.response() is not None
     stage.total = sum(not e.completion_ids for e in train) + len(held) * 2 + (len(train) if soft else 0)
     train = _complete(stage, train)
     _answer_held_out(stage, held)
-    _refuse_empty(stage, train, held)
+    require_rows(train, held, stage.dropped)
     return _written(stage, train, held, soft)
 
 
@@ -108,12 +96,6 @@ def _answers(stage: _Run, examples: list[Example], how: Decoding, split: str) ->
     context = stage.context
     work = context.work / "answers" / split
     return answer(stage.teacher, examples, how, context.output, f"{context.work_folder}/answers-{split}", work, stage.tick)
-
-
-def _refuse_empty(stage: _Run, train: list[Example], held: list[Example]) -> None:
-    for name, left in (("training", train), ("held-out", held)):
-        if not left:
-            raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {stage.dropped.told()}")
 
 
 def _written(stage: _Run, train: list[Example], held: list[Example], soft: bool) -> Outcome:

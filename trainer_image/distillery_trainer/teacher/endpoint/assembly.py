@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distillery.api import reasons
 from distillery.api.result import StageResult
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.data.examples import Example, fitting, write_lines
-from distillery_trainer.errors import StageError
+from distillery_trainer.data.selection import require_rows
 from distillery_trainer.runner.context import Outcome, StageContext
 
 from .answers import CUT, UNANSWERED, Answered, Choice
 from .asks import Ask
 from .lineage import teacher_lineage, usage_of
-from .selection import Selection
+from .selection import Asked
 from .signals import write_shards
 
 
@@ -28,7 +27,7 @@ class Assembly:
     """Everything that the shards found out."""
 
     context: StageContext
-    selection: Selection
+    selection: Asked
     asks: Sequence[Ask]
     answers: Mapping[int, Answered]
     #: Why those without an answer have none.
@@ -41,9 +40,7 @@ class Assembly:
     def outcome(self) -> Outcome:
         """The files of the stage, and what it says of them."""
         train, held = self._train(), self._held()
-        for name, left in (("training", train), ("held-out", held)):
-            if not left:
-                raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {self.selection.dropped.told()}")
+        require_rows(train, held, self.selection.dropped)
         folder = self.context.new_folder("output")
         signal = self._signal(train, folder)
         write_lines(folder / "train.jsonl", (example.wire() for example in train))

@@ -18,7 +18,7 @@ from distillery_trainer.runner.context import StageContext
 from .asking import Patience, patiently
 from .asks import Ask, planned
 from .gateway import Gateway, Reply
-from .selection import Selection, select
+from .selection import Asked, select
 
 #: Seconds without a word from the gateway; preflight holds no state, so it may as well be run again.
 _SILENCE_SECONDS = 600.0
@@ -29,7 +29,7 @@ class Endpoint:
     """The rows, the questions, and who answers them."""
 
     info: TeacherInfo
-    selection: Selection
+    selection: Asked
     asks: Sequence[Ask]
     sampling: EndpointSampling
 
@@ -67,7 +67,7 @@ def teacher_info(context: StageContext) -> TeacherInfo:
     return asyncio.run(_info(context))
 
 
-def _only_known_roles(selection: Selection) -> None:
+def _only_known_roles(selection: Asked) -> None:
     """Tools are no part of what the gateway passes on."""
     for example in (*selection.train, *selection.held):
         prompt = example.row.prompt

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distillery.api import reasons
-from distillery.api.data import Rows
 from distillery.api.teacher import TeacherEndpoint
-from distillery_trainer.data.end_words import without_end_words
-from distillery_trainer.data.examples import Dropped, Example, fitting, hold_out, render
-from distillery_trainer.data.rows import Row, read_rows
+from distillery_trainer.data import selection
+from distillery_trainer.data.selection import Selection
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.runner.context import StageContext
@@ -21,13 +19,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Training and held-out rows. `renderer` is of endpoint.tokenizer; without one rows have no token ids until a student reads them."""
+class Asked(Selection):
+    """The rows of a job whose teacher is asked; `renderer` is of endpoint.tokenizer, `tokenizer` its files."""
 
-    train: list[Example]
-    held: list[Example]
-    dropped: Dropped
-    renderer: Renderer | None
     tokenizer: ModelFiles | None
 
 
@@ -51,13 +45,13 @@ class Shard:
         return Shard(int(index), count)
 
 
-def select(context: StageContext) -> Selection:
+def select(context: StageContext) -> Asked:
     """Read data.train and data.evaluation. Rows too long for training are left out before they are paid for, where a tokenizer can tell."""
     spec = context.job.spec
-    endpoint, rows = spec.teacher.endpoint, spec.data.train
-    if endpoint is None or rows is None:
-        raise StageError(reasons.INVALID_SPEC, "spec: teacher.endpoint needs data.train; name the rows")
-    files, renderer, dropped = None, None, Dropped()
+    endpoint = spec.teacher.endpoint
+    if endpoint is None:
+        raise StageError(reasons.INVALID_SPEC, "spec: teacher.endpoint is not set; name the teacher")
+    files, renderer = None, None
     if endpoint.tokenizer is not None:
         # torch comes with it; without a tokenizer a pod that asks stays small
         from distillery_trainer.models.files import fetch_tokenizer, read_tokenizer
@@ -65,20 +59,5 @@ def select(context: StageContext) -> Selection:
         files = fetch_tokenizer(endpoint.tokenizer.uri, "tokenizer", context.work)
         tokenizer = read_tokenizer(files)
         renderer = Renderer(tokenizer, template_of(tokenizer))
-
-    def usable(given: Rows, split: str) -> list[Example]:
-        found = read_rows(given, "train" if split == "train" else "evaluation", context.work)
-        if renderer is None:
-            return [_unrendered(row) for row in found]
-        return fitting(render(found, renderer), split, spec.training.max_sequence_length, spec.data.overflow, dropped)
-
-    train = usable(rows, "train")
-    train, held = (train, usable(spec.data.evaluation, "heldout")) if spec.data.evaluation else hold_out(train, dropped)
-    for name, left in (("training", train), ("held-out", held)):
-        if not left:
-            raise StageError(reasons.ROWS_INVALID, f"no {name} row is left: {dropped.told() or 'there is none'}")
-    return Selection(train, held[: spec.evaluation.max_rows], dropped, renderer, files)
-
-
-def _unrendered(row: Row) -> Example:
-    return Example(row, [], [], without_end_words(row.completion or ""))
+    rows = selection.select(spec, selection.read(spec, context.work), renderer, spec.training.max_sequence_length)
+    return Asked(rows.train, rows.held, rows.dropped, rows.renderer, files)
