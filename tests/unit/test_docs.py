@@ -28,6 +28,24 @@ def test_tests_that_are_named_are_there(page: Path) -> None:
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
+def test_the_map_names_what_is_there() -> None:
+    text, files = (ROOT / "docs/architecture.md").read_text(), [path.as_posix() for path in ROOT.glob("[!.]*/**/*.py")]
+    named = re.findall(r"`([\w/]+\.py)`", text)
+    assert named
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in files)]
+    trainer = ROOT / "trainer_image/distillery_trainer"
+    # data.rows.read_rows
+    walked = [name.split(".") for name in re.findall(r"`([a-z_]+(?:\.(?!py`)\w+)+)`", text)]
+    walked = [names for names in walked if (trainer / names[0]).is_dir()]
+    assert walked
+    for names in walked:
+        place = trainer
+        while place.is_dir() and names:
+            place /= names.pop(0)
+        text = "" if place.is_dir() else place.with_suffix(".py").read_text()
+        assert not [name for name in names if name not in text], place
+
+
 def test_every_reason_has_its_runbook() -> None:
     words = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
     text = (ROOT / "docs/runbooks.md").read_text()
