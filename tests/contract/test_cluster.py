@@ -41,6 +41,8 @@ class Server:
     cluster: Cluster
     key: Key
     edit: Callable[[Body], None]
+    events: Callable[[], list[Body]]
+    """All of the job's namespace."""
 
     async def job(self) -> DistillationJob:
         """The job as it is."""
@@ -95,8 +97,12 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     def edit(change: Body) -> None:
         kind.kubectl("-n", namespace, "patch", "dj", "tiny", "--type=merge", "-p", json.dumps({"spec": change}))
 
+    def events() -> list[Body]:
+        listed: list[Body] = json.loads(kind.kubectl("-n", namespace, "get", "events.events.k8s.io", "-o", "json"))["items"]
+        return listed
+
     try:
-        yield Server(ApiServer(session), Key(namespace, "tiny"), edit)
+        yield Server(ApiServer(session), Key(namespace, "tiny"), edit, events)
     finally:
         await session.close()
 
@@ -111,7 +117,9 @@ def _fake() -> Server:
         job = fake.get("DistillationJob", *key)
         fake.put({**job, "spec": {**job["spec"], **change}})
 
-    return Server(fake, key, edit)
+    return Server(
+        fake, key, edit, lambda: [body for (kind, where, _), body in fake.objects.items() if (kind, where) == ("Event", key.namespace)]
+    )
 
 
 def _body(namespace: str) -> Body:
@@ -232,9 +240,11 @@ async def test_an_edit_of_the_spec_is_a_new_generation(server: Server) -> None:
 
 
 async def test_the_same_event_is_told_once(server: Server) -> None:
-    body = event(await server.job(), "Normal", "StageStarted", "created Job x", "train/1", datetime.now(UTC))
+    job = await server.job()
+    body = event(job, "Normal", "StageStarted", "created Job x", "train/1", datetime.now(UTC))
     for _ in range(2):
         await server.cluster.create_event(body)
+    assert [(e["note"], e["regarding"]["uid"]) for e in server.events() if e["reason"] == "StageStarted"] == [("created Job x", job.uid)]
 
 
 async def test_what_a_job_owns_goes_with_it(server: Server) -> None:
