@@ -15,37 +15,16 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from .api.digest import canonical, digest
+from .api.inputs import OUTPUT, Input, inputs, roles_of
 from .api.job import FROZEN, DistillationJobSpec
+from .api.kinds import KINDS, TRACES
 from .api.problems import problems
 from .api.scheduling import StageScheduling
-from .api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN, Stage, planned_stages
+from .api.stages import Stage, planned_stages
 from .settings import Settings
 
-#: Roles of the sources that each kind of stage reads, beside OUTPUT, which all of them read and write. (`sources_of` has what depends on
-#: the spec.)
-_READS: Mapping[str, tuple[str, ...]] = {
-    PREFLIGHT: ("TEACHER", "STUDENT", "TRAIN", "EVALUATION"),
-    TRACES: ("TEACHER", "TRAIN", "EVALUATION"),
-    CURATE: ("STUDENT",),
-    TRAIN: ("STUDENT",),
-    EVALUATE: ("STUDENT",),
-}
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 LONGEST_NAME = 63
-
-
-class Source(NamedTuple):
-    """Something outside the cluster that stages read or write. `field` is its path in the manifest."""
-
-    role: str
-    field: str
-    uri: str
-    secret: str | None
-
-    @property
-    def claim(self) -> str | None:
-        """The PersistentVolumeClaim of a pvc:// URI."""
-        return self.uri.removeprefix("pvc://").split("/", 1)[0] if self.uri.startswith("pvc://") else None
 
 
 @dataclass(frozen=True)
@@ -95,39 +74,15 @@ def spec_hash(spec: DistillationJobSpec) -> str:
     return digest(_without_empty({name: dump.get(name) for name in FROZEN}))
 
 
-def sources(spec: DistillationJobSpec) -> tuple[Source, ...]:
-    """Every URI of a spec, with the role that prefixes its credentials; the output is first. Of an endpoint that is its tokenizer."""
-    teacher = spec.teacher
-    named: tuple[tuple[str, str, Any], ...] = (
-        ("OUTPUT", "spec.output", spec.output),
-        ("TEACHER", "spec.teacher.model", teacher.model),
-        ("TEACHER", "spec.teacher.traces", teacher.traces),
-        ("TEACHER", "spec.teacher.endpoint.tokenizer", teacher.endpoint.tokenizer if teacher.endpoint else None),
-        ("STUDENT", "spec.student.model", spec.student.model),
-        ("TRAIN", "spec.data.train", spec.data.train),
-        ("EVALUATION", "spec.data.evaluation", spec.data.evaluation),
-    )
-    return tuple(
-        Source(role, field, part.uri, part.credentials_secret_ref.name if part.credentials_secret_ref else None)
-        for role, field, part in named
-        if part is not None
-    )
-
-
-def sources_of(spec: DistillationJobSpec, stage: Stage) -> tuple[Source, ...]:
+def inputs_of(spec: DistillationJobSpec, stage: Stage) -> tuple[Input, ...]:
     """What one stage touches, and no more: its pod gets the credentials and claims of these alone."""
-    reads = {"OUTPUT", *_READS.get(stage.kind, ())}
-    if spec.student.from_teacher is not None and stage.kind in (TRAIN, EVALUATE):
-        reads.add("TEACHER")  # the student, and the untrained one that it is compared with, are cut out of its weights
-    if spec.teacher.traces is not None:
-        reads.add("TEACHER")  # bought traces take the place of the traces stage, which every later stage reads
-    return tuple(source for source in sources(spec) if source.role in reads)
+    touched = {OUTPUT, *roles_of(spec, KINDS[stage.kind].opens)}
+    return tuple(named for named in inputs(spec) if named.role.name in touched)
 
 
 def asks_teacher(spec: DistillationJobSpec, stage: Stage) -> bool:
-    """Whether the pods of a stage speak to the gateway about a teacher: preflight learns who it is, traces buys its answers, publish
-    asks once more what its terms say."""
-    return spec.teacher.endpoint is not None and stage.kind in (PREFLIGHT, TRACES, PUBLISH)
+    """Whether the pods of a stage speak to the gateway about a teacher."""
+    return spec.teacher.endpoint is not None and KINDS[stage.kind].asks
 
 
 def shards_of(spec: DistillationJobSpec, stage: Stage) -> int | None:
@@ -161,10 +116,10 @@ def _problems(name: str, spec: DistillationJobSpec, settings: Settings) -> Itera
         yield f'metadata.name: "{name}" must be a DNS label of at most 40 characters that starts with a letter; choose another name'
     if spec.teacher.endpoint is not None and settings.gateway_url is None:
         yield "spec.teacher.endpoint: this installation has no gateway, which holds the keys; ask your platform team, or give teacher.model"
-    for source in sources(spec):
-        if source.uri.startswith("file://"):
+    for named in inputs(spec):
+        if named.uri.startswith("file://"):
             yield (
-                f'{source.field}.uri: "{source.uri}" is a file of one machine, which pods cannot see: '
+                f'{named.role.field}.uri: "{named.uri}" is a file of one machine, which pods cannot see: '
                 "use s3://, pvc:// or (for models and data) hf://; file:// is for `distill run`"
             )
 

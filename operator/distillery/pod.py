@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .api.inputs import OUTPUT, Input
 from .api.job import DistillationJobSpec
 from .api.stages import Stage
 from .observe import DistillationJob
-from .plan import Plan, Source, asks_teacher, scheduling_of, sources_of
+from .plan import Plan, asks_teacher, inputs_of, scheduling_of
 from .settings import GATEWAY_AUDIENCE
 
 CONTAINER = "stage"
@@ -37,7 +38,7 @@ _REQUIRED = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "hf": ("HF_TO
 def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage: Stage, image: str, arguments: Sequence[str]) -> Body:
     """The spec of the pod that runs `distill <arguments>` in `image`."""
     scheduling, place = spec.scheduling, scheduling_of(spec, stage)
-    touched = sources_of(spec, stage)
+    touched = inputs_of(spec, stage)
     resources, scratch = place.resources.wire(), plan.settings.scratch
     own = resources.get("limits", {}).get("ephemeral-storage")
     folders = {"tmp": scratch["tmp"], "work": own or scratch["work"]}
@@ -87,7 +88,7 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
     }
 
 
-def _environment(plan: Plan, touched: Sequence[Source], asks: bool) -> list[Body]:
+def _environment(plan: Plan, touched: Sequence[Input], asks: bool) -> list[Body]:
     ours = {"HOME": "/work", "HF_HOME": "/work/hf", "DISTILLERY_WORK": "/work"}
     if plan.settings.gateway_url:
         gateway = plan.settings.gateway_url.rstrip("/")
@@ -97,17 +98,17 @@ def _environment(plan: Plan, touched: Sequence[Source], asks: bool) -> list[Body
             ours["DISTILLERY_GATEWAY_URL"] = gateway
     values = {**plan.settings.stage_env, **ours}
     plain = [{"name": name, "value": value} for name, value in values.items()]
-    return plain + [entry for source in touched if source.secret for entry in _credentials(source, source.secret)]
+    return plain + [entry for named in touched if named.secret for entry in _credentials(named, named.secret)]
 
 
-def _credentials(source: Source, secret: str) -> Iterator[Body]:
-    required = _REQUIRED.get(source.uri.split("://", 1)[0], ())
+def _credentials(named: Input, secret: str) -> Iterator[Body]:
+    required = _REQUIRED.get(named.uri.split("://", 1)[0], ())
     for key in _KEYS:
         reference: Body = {"name": secret, "key": key, **({} if key in required else {"optional": True})}
-        yield {"name": f"{source.role}_{key}", "valueFrom": {"secretKeyRef": reference}}
+        yield {"name": f"{named.role.prefix}{key}", "valueFrom": {"secretKeyRef": reference}}
 
 
-def _volumes(plan: Plan, touched: Sequence[Source], folders: Mapping[str, Any]) -> Iterator[tuple[Body, Body]]:
+def _volumes(plan: Plan, touched: Sequence[Input], folders: Mapping[str, Any]) -> Iterator[tuple[Body, Body]]:
     """Each volume with its mount; `folders` are the empty ones, and the most that each may hold."""
     name = plan.config_map
     yield (
@@ -122,8 +123,8 @@ def _volumes(plan: Plan, touched: Sequence[Source], folders: Mapping[str, Any]) 
             {"name": "token", "projected": {"sources": [token]}},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
         )
-    writable = {source.claim for source in touched if source.role == "OUTPUT"}
-    claims = sorted({source.claim for source in touched if source.claim is not None})
+    writable = {named.claim for named in touched if named.role.name == OUTPUT}
+    claims = sorted({named.claim for named in touched if named.claim is not None})
     for number, claim in enumerate(claims):
         read_only = {} if claim in writable else {"readOnly": True}
         volume = {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, **read_only}}

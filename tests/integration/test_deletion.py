@@ -8,7 +8,8 @@ from tests.conftest import Cluster
 from tests.e2e.waiting import eventually
 from tests.integration.replica import apply_suspended_job
 
-from distillery.api.stages import PREFLIGHT, planned_stages
+from distillery.api.kinds import PREFLIGHT
+from distillery.api.stages import planned_stages
 from distillery.cluster import Body
 from distillery.manifests import config_map, stage_job
 from distillery.observe import job_from

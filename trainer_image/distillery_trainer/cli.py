@@ -8,26 +8,19 @@ import os
 import signal
 import sys
 
-STAGES = {
-    "preflight": "check the inputs and say what is already done",
-    "traces": "let the teacher write and score",
-    "curate": "choose the rows to train on",
-    "train": "train the student",
-    "evaluate": "measure teacher, student and baseline, and check the gates",
-    "export": "make one artifact and measure it in its own runtime",
-    "publish": "publish the model, the artifacts and their lineage",
-}
+from distillery.api.kinds import KINDS, PREFLIGHT
+
 TERMINATED = 143
 
 
 def add_verbs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the stages to the parser of `distill`."""
-    for name, text in STAGES.items():
+    for name, text in ((kind.name, kind.about) for kind in KINDS.values()):
         command = commands.add_parser(
             name, help=f"{text} (a stage: its pod calls it)", description=f"{text[0].upper()}{text[1:]}. Called by the stage's pod."
         )
         command.add_argument("--stage", default=name, help="name of the stage, where it differs from its kind")
-        command.add_argument("--hash", default="", required=name != "preflight", help="sha256 that names the stage's output")
+        command.add_argument("--hash", default="", required=name != PREFLIGHT, help="sha256 that names the stage's output")
         command.add_argument("--inputs", nargs="*", default=[], type=_pair, metavar="STAGE=HASH", help="hashes of the stages before")
         command.set_defaults(verb=execute, kind=name)
 

@@ -9,21 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .digest import digest
+from .inputs import TEACHER, TRACES_MADE_BEFORE, inputs, roles_of
 from .job import DistillationJobSpec
-from .stages import CURATE, EVALUATE, FORMATS, PUBLISH, TRACES, TRAIN, Stage, planned_stages
+from .kinds import CURATE, EVALUATE, EXPORT, KINDS, TRACES, TRAIN
+from .stages import Stage, planned_stages
 
 _ORIGIN = {"uri", "credentials_secret_ref"}
-_UPSTREAM: Mapping[str, tuple[str, ...]] = {
-    "curate": (TRACES,),
-    "train": (TRACES, CURATE),
-    "evaluate": (TRACES, TRAIN),
-    "export": (TRACES, TRAIN),
-}
-_SOURCES: Mapping[str, tuple[str, ...]] = {
-    "traces": ("teacher", "tokenizer", "train", "evaluation"),
-    "curate": ("student",),
-    "train": ("student", "teacher"),
-}
 
 
 def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
@@ -64,7 +55,7 @@ def _parts(spec: DistillationJobSpec, stage: Stage) -> dict[str, Any]:
             "template": spec.data.chat_template,
         },
         EVALUATE: {"evaluation": evaluation},
-        "export": {"format": stage.export.format, "quantization": stage.export.quantization, "evaluation": evaluation}
+        EXPORT: {"format": stage.export.format, "quantization": stage.export.quantization, "evaluation": evaluation}
         if stage.export
         else {},
     }
@@ -79,24 +70,13 @@ def stage_hashes(spec: DistillationJobSpec, digests: Mapping[str, str], owner: s
     the digests of its sources, the hashes of the stages it reads, and its format number. KeyError if a digest is missing.
     """
     hashes: dict[str, str] = {}
+    given = {named.role.name for named in inputs(spec)} | ({TEACHER} if spec.teacher.endpoint else set())
     for stage in planned_stages(spec)[1:]:
-        if stage.kind == PUBLISH:
-            hashes[PUBLISH] = digest({"format": FORMATS[PUBLISH], "owner": owner, "of": dict(hashes)})
+        kind = KINDS[stage.kind]
+        if kind.owned:
+            hashes[stage.name] = digest({"format": kind.format, "owner": owner, "of": dict(hashes)})
             continue
-        upstream = {name: hashes[name] if name in hashes else digests["traces"] for name in _UPSTREAM.get(stage.kind, ())}
-        sources = {name: digests[name] for name in _SOURCES.get(stage.kind, ()) if _has_source(spec, stage.kind, name)}
-        hashes[stage.name] = digest({"format": FORMATS[stage.kind], "spec": _parts(spec, stage), "of": upstream, "from": sources})
+        upstream = {name: hashes[name] if name in hashes else digests[TRACES_MADE_BEFORE] for name in stage.reads}
+        sources = {role: digests[role] for role in roles_of(spec, kind.sources) if role in given}
+        hashes[stage.name] = digest({"format": kind.format, "spec": _parts(spec, stage), "of": upstream, "from": sources})
     return hashes
-
-
-def _has_source(spec: DistillationJobSpec, kind: str, name: str) -> bool:
-    if name == "student":
-        return spec.student.model is not None
-    if name == "evaluation":
-        return spec.data.evaluation is not None
-    if name == "tokenizer":
-        # decides the token ids of the traces; without one they are text
-        return spec.teacher.endpoint is not None and spec.teacher.endpoint.tokenizer is not None
-    if name == "teacher" and kind == TRAIN:
-        return spec.student.from_teacher is not None
-    return True

@@ -5,40 +5,46 @@ The operator plans with it and the preflight stage hashes with it (`hashes`), so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .job import DistillationJobSpec
-from .measure import Export
-
-#: Raised only when the meaning of a stage's output changes: then, and only then, finished stages are run again.
-FORMATS: Mapping[str, int] = {"traces": 1, "curate": 1, "train": 2, "evaluate": 1, "export": 1, "publish": 1}
-PREFLIGHT, TRACES, CURATE, TRAIN, EVALUATE, PUBLISH = "preflight", "traces", "curate", "train", "evaluate", "publish"
+from .kinds import KINDS, Kind, stage_name
+from .measure import ArtifactGate, Export, Gate
 
 
 class Stage(NamedTuple):
-    """A node of the graph: `kind` is its subcommand, `needs` are the stages whose success it waits for."""
+    """A node of the graph: `kind` is its subcommand, `needs` are the stages whose success it waits for, `reads` those whose output it is
+    made of."""
 
     name: str
     kind: str
     needs: tuple[str, ...]
+    reads: tuple[str, ...] = ()
     export: Export | None = None
 
 
 def planned_stages(spec: DistillationJobSpec) -> tuple[Stage, ...]:
-    """The stages of a spec in topological order."""
-    stages = [Stage(PREFLIGHT, PREFLIGHT, ())]
-
-    def after(name: str, *needs: str, kind: str = "", export: Export | None = None) -> None:
-        stages.append(Stage(name, kind or name, needs, export))
-
-    if spec.teacher.traces is None:
-        after(TRACES, PREFLIGHT)
-    after(CURATE, stages[-1].name)
-    after(TRAIN, CURATE)
-    after(EVALUATE, TRAIN)
-    exports = [f"export-{e.name}" for e in spec.exports]
-    for name, export in zip(exports, spec.exports, strict=True):
-        after(name, EVALUATE, kind="export", export=export)
-    after(PUBLISH, *(exports or [EVALUATE]))
+    """The stages of a spec in topological order: each waits for every stage of the kind before."""
+    stages: list[Stage] = []
+    before: tuple[str, ...] = ()
+    for kind in KINDS.values():
+        made = _stages_of(kind, spec, before)
+        stages += made
+        before = tuple(stage.name for stage in made) or before
     return tuple(stages)
+
+
+def _stages_of(kind: Kind, spec: DistillationJobSpec, needs: tuple[str, ...]) -> list[Stage]:
+    if not kind.needed(spec):
+        return []
+    if kind.per_export:
+        return [Stage(stage_name(kind.name, export.name), kind.name, needs, kind.reads, export) for export in spec.exports]
+    return [Stage(kind.name, kind.name, needs, kind.reads)]
+
+
+def gates_of(spec: DistillationJobSpec, stage: Stage) -> Sequence[Gate | ArtifactGate]:
+    """The gates that decide the end of a stage."""
+    if not KINDS[stage.kind].gated:
+        return []
+    return stage.export.gates if stage.export else spec.evaluation.gates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillery.api.stages import PREFLIGHT
+from distillery.api.kinds import PREFLIGHT
 from distillery.api.status import DistillationJobStatus, StageStatus
 
 from .situation import Draft, Situation, is_open

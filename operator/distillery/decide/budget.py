@@ -7,7 +7,7 @@ calls leaves nothing set aside that the next pass does not know of. The gateway'
 from __future__ import annotations
 
 from distillery.api import reasons
-from distillery.api.stages import PREFLIGHT, TRACES
+from distillery.api.kinds import PREFLIGHT, TRACES
 from distillery.api.status import DistillationJobStatus, StageProgress
 from distillery.api.usage import Reservation
 from distillery.conditions import Verdict, clip, updated

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from distillery.allowance import Allowance
 from distillery.api import reasons
-from distillery.api.stages import PREFLIGHT, TRACES
+from distillery.api.kinds import PREFLIGHT, TRACES
 from distillery.api.status import DistillationJobStatus, StageStatus
 from distillery.api.usage import Reservation, ReservationRequest
 from distillery.observe import DistillationJob, Observed

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from distillery.api.kinds import kind_of
 from distillery.api.result import Progress
 from distillery.api.status import JobProgress, StageProgress, StageStatus
 from distillery.conditions import clip
 from distillery.timestamps import seconds_since
 
 from .situation import SATISFIED, Draft, Situation, is_open
-
-#: Parts of the whole that a kind of stage usually takes; exports share theirs.
-_WEIGHTS = {"preflight": 2, "traces": 25, "curate": 3, "train": 45, "evaluate": 10, "export": 10, "publish": 5}
 
 
 def take_reports(situation: Situation, draft: Draft) -> Draft:
@@ -70,7 +68,8 @@ def _taken(situation: Situation, draft: Draft, stage: StageStatus, report: Progr
 
 
 def _weight(stage: StageStatus) -> int:
-    return _WEIGHTS.get("export" if stage.name.startswith("export-") else stage.name, 0)
+    kind = kind_of(stage.name)
+    return kind.weight if kind else 0
 
 
 def _part(stage: StageStatus) -> int:

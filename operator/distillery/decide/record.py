@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from distillery.api import reasons
+from distillery.api.kinds import EVALUATE, PREFLIGHT, TRACES
 from distillery.api.measure import Artifact
 from distillery.api.result import StageResult
-from distillery.api.stages import EVALUATE, PREFLIGHT, TRACES, Stage
+from distillery.api.stages import Stage, gates_of
 from distillery.api.status import StageProgress, StageStatus
 from distillery.conditions import clip
 from distillery.plan import scheduling_field
@@ -149,11 +150,7 @@ def _hashed(situation: Situation, draft: Draft, result: StageResult) -> Draft:
     hashes, reused = result.hashes or {}, set(result.reused or ())
     for planned in situation.plan.stages[1:]:
         stage, name = draft.stage(planned.name), planned.name
-        gated = (
-            planned.export.gates
-            if planned.export
-            else (planned.kind == EVALUATE and situation.plan.spec and situation.plan.spec.evaluation.gates)
-        )
+        gated = situation.plan.spec is not None and bool(gates_of(situation.plan.spec, planned))
         if name in reused and stage.state != "Succeeded":
             fresh = StageStatus(name=name, state="Reused", hash=hashes[name], runs=stage.runs, reason=reasons.REUSED)
         elif stage.state in SATISFIED and stage.hash == hashes[name] and (name in reused or not gated):

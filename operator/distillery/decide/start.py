@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distillery.api import reasons
-from distillery.api.stages import PREFLIGHT, Stage
+from distillery.api.kinds import PREFLIGHT
+from distillery.api.stages import Stage
 from distillery.api.status import StageStatus
 from distillery.conditions import clip, status_of
 from distillery.manifests import config_map, stage_job

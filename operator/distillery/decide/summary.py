@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from distillery.api import reasons
-from distillery.api.stages import CURATE, EVALUATE, PREFLIGHT, PUBLISH, TRACES, TRAIN
+from distillery.api.kinds import KINDS, PREFLIGHT, kind_of
 from distillery.api.status import StageStatus
 from distillery.conditions import Verdict, clip, milestone, status_of, updated
 
 from . import budget
 from .situation import SATISFIED, Draft, Situation, is_open
 
-_MILESTONES = {
-    reasons.TRACES_READY: (TRACES, "teacher.traces holds traces that were made before"),
-    reasons.TRAINED: (TRAIN, ""),
-    reasons.EVALUATED: (EVALUATE, ""),
-    reasons.EXPORTED: ("export-", "spec.exports is empty"),
-    reasons.PUBLISHED: (PUBLISH, ""),
-}
-_PHASES = {PREFLIGHT: "Preflight", TRACES: "Traces", CURATE: "Curate", TRAIN: "Train", EVALUATE: "Evaluate", PUBLISH: "Publish"}
-
 
 def summarize(situation: Situation, draft: Draft) -> Draft:
     """The draft with all its conditions and its phase."""
     wanted: dict[str, Verdict | None] = {
         reasons.VALIDATED: _validated(situation, draft),
-        **{kind: milestone(_stages(draft, prefix), absent) for kind, (prefix, absent) in _MILESTONES.items() if draft.status.stages},
+        **(_milestones(draft) if draft.status.stages else {}),
         reasons.BUDGET_RESERVED: budget.verdict(situation, draft),
         reasons.QUOTA_RESERVED: _quota(situation, draft),
         reasons.SUSPENDED: _suspended(situation, draft),
@@ -38,8 +29,12 @@ def summarize(situation: Situation, draft: Draft) -> Draft:
     return draft.with_status(conditions=conditions, phase=_phase(situation, draft))
 
 
-def _stages(draft: Draft, prefix: str) -> list[StageStatus]:
-    return [stage for stage in draft.status.stages if stage.name == prefix or (prefix.endswith("-") and stage.name.startswith(prefix))]
+def _milestones(draft: Draft) -> dict[str, Verdict]:
+    return {kind.condition: milestone(_stages(draft, kind.name), kind.absent) for kind in KINDS.values() if kind.condition}
+
+
+def _stages(draft: Draft, kind: str) -> list[StageStatus]:
+    return [stage for stage in draft.status.stages if (found := kind_of(stage.name)) is not None and found.name == kind]
 
 
 def _validated(situation: Situation, draft: Draft) -> Verdict:
@@ -125,4 +120,5 @@ def _phase(situation: Situation, draft: Draft) -> str:
         return waiting
     begun = [stage for stage in draft.status.stages if stage.state not in (*SATISFIED, "Pending")]
     current = next(iter(begun), None) or next((s for s in draft.status.stages if s.state not in SATISFIED and s.job_name), None)
-    return _PHASES.get(current.name, "Export") if current else "Pending"
+    kind = kind_of(current.name) if current else None
+    return kind.phase if kind else "Pending"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distillery.api import reasons
-from distillery.api.stages import TRACES
+from distillery.api.kinds import TRACES
 from distillery.api.status import StageStatus
 from distillery.conditions import clip
 from distillery.manifests import event

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from distillery.api import reasons
-from distillery.api.stages import TRACES
+from distillery.api.kinds import TRACES
 from distillery.cluster import Body, NotFound
 from distillery.observe import has_ended
 from distillery.runs import ended, is_suspended

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from distillery.api.digest import digest
 from distillery.api.job import FrozenJob
+from distillery.api.kinds import PREFLIGHT
 from distillery.api.reasons import INTERNAL_ERROR
 from distillery.api.result import DONE, Progress, StageResult, parse_result
-from distillery.api.stages import PREFLIGHT, Stage, planned_stages
+from distillery.api.stages import Stage, planned_stages
 from distillery.api.status import DistillationJobStatus, JobProgress, StageProgress, StageStatus
 
 Show = Callable[[DistillationJobStatus], None]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from distillery.api.kinds import KINDS
 from distillery.api.result import USER_MISTAKE, StageResult
-from distillery.api.stages import FORMATS
 from distillery.local import __main__ as program
 from distillery.local import run
 from distillery.local.run import StageFailed
@@ -43,7 +43,7 @@ def test_a_missing_manifest_is_the_users_mistake(capsys: pytest.CaptureFixture[s
 
 def test_one_parser_knows_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     """Of people and of pods; each explains itself."""
-    verbs = {"run", "plan", "watch", "preflight", *FORMATS}
+    verbs = {"run", "plan", "watch", *KINDS}
     actions = [action for action in program.parser()._actions if isinstance(action, argparse._SubParsersAction)]
     assert [set(action.choices) for action in actions] == [verbs]
     for verb in verbs:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.operator.objects import ENDPOINT_SPEC, EXPORT, SETTINGS, SPEC
 
-from distillery.plan import child_name, make_plan, sources_of
+from distillery.plan import child_name, inputs_of, make_plan
 
 TOKENIZED = ENDPOINT_SPEC | {"teacher": {"endpoint": {"teacher": "gpt-x", "tokenizer": {"uri": "hf://org/teacher@main"}}}}
 HALF = {"student": {"fromTeacher": {"numHiddenLayers": 2}}}
@@ -92,4 +92,4 @@ def test_a_stage_touches_only_what_it_reads(change: dict[str, object], stage: st
     plan = make_plan("tiny", SPEC | change, replace(SETTINGS, gateway_url="http://gateway"))
     assert plan.spec is not None, plan.problems
     planned = next(s for s in plan.stages if s.name == stage)
-    assert [source.role for source in sources_of(plan.spec, planned)] == roles.split()
+    assert [named.role.prefix.rstrip("_") for named in inputs_of(plan.spec, planned)] == roles.split()

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from tests.unit.trainer import tiny
 
-from distillery.api.stages import FORMATS
+from distillery.api.kinds import KINDS
 from distillery.local.__main__ import main
-from distillery_trainer import cli
 from distillery_trainer.runner import execute
 
 
@@ -25,9 +25,13 @@ def _signals() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def test_every_kind_of_stage_is_a_subcommand() -> None:
-    """With the preflight."""
-    assert set(cli.STAGES) == {"preflight", *FORMATS}
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_stage_is_a_subcommand_and_has_its_module(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(execute, "execute", lambda name, *arguments: calls.append(name) or 0)
+    assert main([kind, "--hash", "ab"]) == 0
+    assert calls == [kind]
+    assert find_spec(f"{execute.STAGES}.{kind}") is not None
 
 
 def test_arguments_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from distillery.api.job import DistillationJobSpec
+from distillery.api.kinds import KINDS
 from distillery.api.result import StageResult
-from distillery.api.stages import EVALUATE, PUBLISH, planned_stages
+from distillery.api.stages import gates_of, planned_stages
 from distillery_trainer.errors import StageError
 from distillery_trainer.runner.commit import find
 from distillery_trainer.runner.context import StageContext
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 def finished_stages(context: StageContext, hashes: Mapping[str, str]) -> list[str]:
     """Stages that need no pod: their output is there, and what is not in their hash (gates) is met by it.
 
-    Publish always gets its pod, which finds its manifest and tells the URIs again.
+    Publish, which is each job's own, always gets its pod: it finds its manifest and tells the URIs again.
     """
     found = []
     for stage in planned_stages(context.job.spec)[1:]:
         there = replace(context, stage=stage.name, kind=stage.kind, hash=hashes[stage.name], inputs=hashes)
-        manifest = find(context.output, there.folder()) if stage.name != PUBLISH else None
+        manifest = find(context.output, there.folder()) if not KINDS[stage.kind].owned else None
         if manifest is None:
             continue
-        if not _has_gates(context.job.spec, stage.name):
+        if not gates_of(context.job.spec, stage):
             found.append(stage.name)
             continue
         try:
@@ -41,9 +41,3 @@ def finished_stages(context: StageContext, hashes: Mapping[str, str]) -> list[st
         if concluded.artifact is None or concluded.artifact.passed is not False:
             found.append(stage.name)
     return found
-
-
-def _has_gates(spec: DistillationJobSpec, name: str) -> bool:
-    if name == EVALUATE:
-        return bool(spec.evaluation.gates)
-    return any(name == f"export-{export.name}" and export.gates for export in spec.exports)

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 
 from distillery.api import reasons
 from distillery.api.base import number
-from distillery.api.stages import FORMATS, TRACES
+from distillery.api.kinds import KINDS, TRACES
 from distillery_trainer.data.examples import Dropped, Example, read_lines
 from distillery_trainer.data.rows import Row
 from distillery_trainer.data.selection import read, select
@@ -95,8 +95,8 @@ def from_traces(context: StageContext) -> Teaching:
             reasons.BAD_INPUT, f"spec.teacher.traces.uri: {uri!r} is not a manifest; name .../stages/traces-<hash>/manifest.json"
         )
     manifest = context.manifest(TRACES)
-    if manifest.stage != TRACES or manifest.format != FORMATS[TRACES]:
-        text = f"is the manifest of {manifest.stage} in format {manifest.format}; name one of traces in format {FORMATS[TRACES]}"
+    if manifest.stage != TRACES or manifest.format != KINDS[TRACES].format:
+        text = f"is the manifest of {manifest.stage} in format {manifest.format}; name one of traces in format {KINDS[TRACES].format}"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces.uri: {uri!r} {text}")
     inputs.gates_can_be_measured(spec, manifest.lineage.get("answer"))
     folder = context.fetch(TRACES, "train.jsonl", "heldout.jsonl", "teacher/*")

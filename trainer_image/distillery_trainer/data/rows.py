@@ -9,9 +9,10 @@ from typing import Any
 
 from distillery.api import reasons
 from distillery.api.data import Rows
+from distillery.api.inputs import ROLES
 from distillery.api.rows import BadRow, Prompt, in_split, json_lines, parts_of
 from distillery_trainer.errors import StageError
-from distillery_trainer.stores import ROLES, open_source, safe_join
+from distillery_trainer.stores import open_source, safe_join
 
 _SHOWN = 5
 
@@ -30,7 +31,7 @@ class Row:
 def read_rows(rows: Rows, role: str, work: Path, environment: Mapping[str, str] | None = None) -> list[Row]:
     """All rows of `rows`, in the order of files and lines. Equal ids get the line number appended. StageError RowsInvalid."""
     source, folder = open_source(rows.uri, role, environment), work / "rows" / role
-    field, good, bad = ROLES[role][1], [], []
+    field, good, bad = ROLES[role].field, [], []
     single = len(found := source.list()) == 1 and not found[0].path
     wanted = [e.path for e in found if single or in_split(e.path, rows.split)]
     if not wanted:

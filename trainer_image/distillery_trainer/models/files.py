@@ -26,8 +26,9 @@ from transformers import (
 )
 
 from distillery.api import reasons
+from distillery.api.inputs import ROLES
 from distillery_trainer.errors import StageError
-from distillery_trainer.stores import ROLES, open_source, safe_join
+from distillery_trainer.stores import open_source, safe_join
 
 from .endings import end_ids, gguf_end_ids
 from .weights import INDEX, WEIGHTS, is_adapter, remedy, shards
@@ -64,7 +65,7 @@ class ModelFiles:
 
     def error(self, reason: str, text: str) -> StageError:
         """A user's mistake about this model."""
-        return StageError(reason, f"{ROLES[self.role][1]}.uri {self.uri!r}: {text}")
+        return StageError(reason, f"{ROLES[self.role].field}.uri {self.uri!r}: {text}")
 
 
 def fetch_model(uri: str, role: str, work: Path, weights: bool = True, environment: Mapping[str, str] | None = None) -> ModelFiles:

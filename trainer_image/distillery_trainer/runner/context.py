@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from distillery.api.job import FrozenJob
+from distillery.api.kinds import TRACES
 from distillery.api.result import StageResult
-from distillery.api.stages import TRACES
 from distillery_trainer.stores import Source, Store, open_source
 
 from . import commit

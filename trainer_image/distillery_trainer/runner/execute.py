@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from distillery.api import reasons
 from distillery.api.job import DistillationJobSpec, FrozenJob
+from distillery.api.kinds import KINDS, PREFLIGHT, TRACES
 from distillery.api.problems import problems
 from distillery.api.result import DONE, TERMINATED, USER_MISTAKE, StageResult
-from distillery.api.stages import FORMATS, PREFLIGHT, TRACES
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.stores import open_store
 
@@ -119,7 +119,7 @@ def _perform(context: StageContext, module: ModuleType) -> StageResult:
         draft = Manifest(
             stage=context.stage,
             hash=context.hash,
-            format=FORMATS[context.kind],
+            format=KINDS[context.kind].format,
             root="",
             files=(),
             counts=outcome.counts,

@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from distillery.api import reasons
 from distillery.api.digest import digest
+from distillery.api.kinds import EVALUATE, EXPORT, TRACES, TRAIN, stage_name
 from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
-from distillery.api.stages import EVALUATE, TRACES, TRAIN
 from distillery_trainer.data.examples import read_lines, write_lines
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import Missing, StageError
@@ -101,7 +101,7 @@ def conclude(context: StageContext, manifest: Manifest) -> StageResult:
 
 def export_of(context: StageContext) -> Export:
     """The export that this stage makes."""
-    return next(e for e in context.job.spec.exports if f"export-{e.name}" == context.stage)
+    return next(e for e in context.job.spec.exports if stage_name(EXPORT, e.name) == context.stage)
 
 
 def held_out(context: StageContext, model: Path) -> HeldOut:

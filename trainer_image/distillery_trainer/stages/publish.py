@@ -14,9 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from distillery.api.kinds import CURATE, EVALUATE, EXPORT, TRACES, TRAIN, stage_name
 from distillery.api.measure import Artifact, EvaluationResult
 from distillery.api.result import StageResult
-from distillery.api.stages import CURATE, EVALUATE, TRACES, TRAIN, planned_stages
+from distillery.api.stages import planned_stages
 from distillery_trainer.export.runtimes import main_file
 from distillery_trainer.measure.gates import judged
 from distillery_trainer.publishing.model_card import card
@@ -67,7 +68,7 @@ def _artifacts(context: StageContext, root: str) -> list[Artifact]:
     """The exports as measured; those that met their gates have a URI."""
     found = []
     for export in context.job.spec.exports:
-        artifact = judged(context.manifest(f"export-{export.name}"), export)
+        artifact = judged(context.manifest(stage_name(EXPORT, export.name)), export)
         place = f"{root}/artifacts/{export.name}/{main_file(export)}".rstrip("/")
         found.append(artifact.model_copy(update={"uri": context.output.uri(place)}) if artifact.passed else artifact)
     return found
@@ -84,7 +85,7 @@ def _plan(context: StageContext, artifacts: list[Artifact]) -> list[tuple[str, P
     plan = list(taken(TRAIN, "model/", "model/"))
     for artifact in artifacts:
         if artifact.passed:
-            plan += taken(f"export-{artifact.name}", "artifact/", f"artifacts/{artifact.name}/")
+            plan += taken(stage_name(EXPORT, artifact.name), "artifact/", f"artifacts/{artifact.name}/")
     return plan
 
 

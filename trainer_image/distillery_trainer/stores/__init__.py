@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from distillery.api import reasons
+from distillery.api.inputs import ROLES
 from distillery_trainer.errors import StageError
 
 from .names import Name, fault_of, refused, safe_join
@@ -68,18 +69,6 @@ class Store(Source, Protocol):
         """Remove a file, or all files under a folder; no error if there is none."""
 
 
-#: Prefix of the environment variables with credentials, and the field of the spec, by role.
-ROLES: Mapping[str, tuple[str, str]] = {
-    "output": ("OUTPUT_", "spec.output"),
-    "teacher": ("TEACHER_", "spec.teacher.model"),
-    "tokenizer": ("TEACHER_", "spec.teacher.endpoint.tokenizer"),
-    "traces": ("TEACHER_", "spec.teacher.traces"),
-    "student": ("STUDENT_", "spec.student.model"),
-    "train": ("TRAIN_", "spec.data.train"),
-    "evaluation": ("EVALUATION_", "spec.data.evaluation"),
-}
-
-
 @dataclass(frozen=True)
 class Location:
     """A URI of the spec, the field it stands in, and the environment that its credentials come from."""
@@ -91,19 +80,19 @@ class Location:
     @property
     def field(self) -> str:
         """The field that holds the URI."""
-        return f"{ROLES[self.role][1]}.uri"
+        return f"{ROLES[self.role].field}.uri"
 
     @property
     def secret(self) -> str:
         """The remedy for wrong credentials."""
-        owner = ROLES[self.role][1]
-        if any(name.startswith(ROLES[self.role][0]) for name in self.environment):
+        owner = ROLES[self.role].field
+        if any(name.startswith(ROLES[self.role].prefix) for name in self.environment):
             return f"check the keys in the Secret that {owner}.credentialsSecretRef names"
         return f"{owner}.credentialsSecretRef gave no key, so the pod's own identity was used: name a Secret, or let the ServiceAccount in"
 
     def variable(self, name: str) -> str | None:
         """A credential: the one of this role, else None (the client's own defaults apply)."""
-        return self.environment.get(ROLES[self.role][0] + name)
+        return self.environment.get(ROLES[self.role].prefix + name)
 
     def error(self, reason: str, text: str) -> StageError:
         """A user's mistake about this URI."""
@@ -117,7 +106,7 @@ class Location:
 
 
 def open_source(uri: str, role: str, environment: Mapping[str, str] | None = None) -> Source:
-    """The store behind a URI, for reading. `role` (see ROLES) picks credentials and names the field in errors."""
+    """The store behind a URI, for reading. `role` (of `api.inputs`) picks credentials and names the field in errors."""
     location = Location(uri.rstrip("/"), role, os.environ if environment is None else environment)
     if uri.startswith("hf://"):
         from .hub import HubSource

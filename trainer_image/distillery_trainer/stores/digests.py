@@ -8,10 +8,11 @@ from pathlib import Path
 
 from distillery.api import reasons
 from distillery.api.digest import digest
+from distillery.api.inputs import OUTPUT, ROLES, inputs
 from distillery.api.job import DistillationJobSpec
 from distillery_trainer.errors import StageError
 
-from . import ROLES, open_source, safe_join
+from . import open_source, safe_join
 
 #: A model card or a licence text beside the weights does not change what a model computes.
 _IGNORED = (".gitattributes", "README.md", "LICENSE")
@@ -19,15 +20,7 @@ _IGNORED = (".gitattributes", "README.md", "LICENSE")
 
 def input_uris(spec: DistillationJobSpec) -> dict[str, str]:
     """The URI of each input, by role; a teacher behind an API has none."""
-    train, evaluation, endpoint = spec.data.train, spec.data.evaluation, spec.teacher.endpoint
-    return {
-        **({"teacher": spec.teacher.model.uri} if spec.teacher.model else {}),
-        **({"tokenizer": endpoint.tokenizer.uri} if endpoint and endpoint.tokenizer else {}),
-        **({"traces": spec.teacher.traces.uri} if spec.teacher.traces else {}),
-        **({"student": spec.student.model.uri} if spec.student.model else {}),
-        **({"train": train.uri} if train else {}),
-        **({"evaluation": evaluation.uri} if evaluation else {}),
-    }
+    return {named.role.name: named.uri for named in inputs(spec) if named.role.name != OUTPUT}
 
 
 def digest_input(uri: str, role: str, work: Path, environment: Mapping[str, str] | None = None) -> str:
@@ -39,7 +32,7 @@ def digest_input(uri: str, role: str, work: Path, environment: Mapping[str, str]
     source = open_source(uri, role, environment)
     entries = [entry for entry in source.list() if entry.path not in _IGNORED]
     if not entries:
-        raise StageError(reasons.NOT_FOUND, f"{ROLES[role][1]}.uri {uri!r}: there is nothing at this path; check it")
+        raise StageError(reasons.NOT_FOUND, f"{ROLES[role].field}.uri {uri!r}: there is nothing at this path; check it")
     tags = []
     for entry in entries:
         tag = entry.tag

@@ -23,12 +23,12 @@ from huggingface_hub.errors import (
 )
 
 from distillery.api import reasons
+from distillery.api.inputs import ROLES
 from distillery_trainer.errors import Missing, StageError, unavailable
 
 from . import Entry, Location, safe_join
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_DATA_ROLES = ("train", "evaluation", "traces")
 
 
 class HubSource:
@@ -36,7 +36,7 @@ class HubSource:
 
     def __init__(self, location: Location) -> None:
         self._location = location
-        self._type = "dataset" if location.role in _DATA_ROLES else "model"
+        self._type = "dataset" if ROLES[location.role].dataset else "model"
         organisation, _, rest = location.uri.removeprefix("hf://").partition("/")
         # A model's revision may hold slashes (refs/pr/1); of a data set, what follows the first slash is a path.
         rest, _, self._folder = rest.partition("/") if self._type == "dataset" else (rest, "", "")
