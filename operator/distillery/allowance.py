@@ -5,10 +5,8 @@ Pure. `decide` starts nothing that it forbids; the gateway judges the same again
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,10 +15,9 @@ from .api.budget import TeacherBudgetSpec
 from .api.governance import PolicyVerdict
 from .api.job import DistillationJobSpec
 from .api.problems import problems
+from .body import Body
 from .conditions import Verdict
 from .terms import Catalogue, judge, reason_of
-
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from .api.budget import BudgetSummary, TeacherBudgetSpec, TeacherBudgetStatus, T
 from .api.problems import problems
 from .api.status import Condition
 from .api.usage import BudgetSnapshot
+from .body import Body
 from .conditions import Verdict, clip, status_of, updated
 from .manifests import event
 from .observe import Silence, TeacherBudget
-from .pod import Body
 from .timestamps import seconds_since
 
 #: Between two looks at a budget that moves, and at one that does not or whose gateway is silent.

@@ -15,9 +15,10 @@ from .api.digest import digest
 from .api.job import MUTABLE, DistillationJobSpec, FrozenJob
 from .api.result import TERMINATED
 from .api.stages import Stage
+from .body import Body
 from .observe import FROZEN_KEY, DistillationJob, TeacherBudget
 from .plan import Plan, child_name, shards_of
-from .pod import CONTAINER, Body, pod_spec
+from .pod import CONTAINER, pod_spec
 from .runs import HASH_ANNOTATION, RUN_ANNOTATION
 from .settings import JOB_LABEL, MANAGED_BY, STAGE_LABEL, UID_LABEL
 

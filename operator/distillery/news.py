@@ -21,16 +21,15 @@ event that is lost for another reason costs at most the time to the next resync,
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from .body import Body
 from .decide.waiting import GRACE_SECONDS
 from .observe import is_settled
 from .runs import HASH_ANNOTATION, RUN_ANNOTATION, ended, is_suspended
 from .settings import STAGE_LABEL, UID_LABEL
 from .timestamps import moment
 
-Body = Mapping[str, Any]
 K = TypeVar("K")
 V = TypeVar("V")
 #: Jobs that have not finished or are settled, a few hundred bytes each; and writes of ours, which come back within seconds.

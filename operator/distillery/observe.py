@@ -16,7 +16,8 @@ from .api.budget import TeacherBudgetStatus
 from .api.result import Progress
 from .api.status import DistillationJobStatus
 from .api.usage import Reservation
-from .runs import Body, Run, conditions_of, controller_uid
+from .body import Body
+from .runs import Run, conditions_of, controller_uid
 
 FROZEN_KEY = "job.json"
 

@@ -11,6 +11,7 @@ from typing import Any
 from .api.inputs import OUTPUT, Input
 from .api.job import DistillationJobSpec
 from .api.stages import Stage
+from .body import Body
 from .observe import DistillationJob
 from .plan import Plan, asks_teacher, inputs_of, scheduling_of
 from .settings import GATEWAY_AUDIENCE
@@ -19,7 +20,6 @@ CONTAINER = "stage"
 USER = 65532
 TOKEN_FOLDER = "/var/run/secrets/distillery"
 PROGRESS_PATH = "/v1/progress"
-Body = dict[str, Any]
 #: The keys of a credentials Secret; others never reach a pod.
 _KEYS = (
     "AWS_ACCESS_KEY_ID",

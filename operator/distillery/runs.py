@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from .api.result import TERMINATED
+from .body import Body, controller
 from .settings import STAGE_LABEL
 from .timestamps import moment
 
@@ -21,7 +22,6 @@ RUN_ANNOTATION = "distillery.dev/run"
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 #: The kubelet's three sentences for a limit of ephemeral storage: of an emptyDir, of a container, of the pod.
 _OVERRUN = re.compile(r"exceeds the limit|exceeded its local ephemeral storage limit|exceeds the total limit of containers")
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,7 @@ def runs_from(jobs: Sequence[Body], pods: Sequence[Body]) -> tuple[dict[str, Run
 
 def controller_uid(body: Body) -> str:
     """The uid of the controller of an object; empty if it has none."""
-    owners = body["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+    return str((controller(body) or {}).get("uid", ""))
 
 
 def _run(body: Body, pods: Sequence[Pod]) -> Run | None:

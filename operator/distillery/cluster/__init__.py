@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-Body = dict[str, Any]
+from distillery.body import Body as Body
 
 
 class Key(NamedTuple):
@@ -124,8 +124,3 @@ class Cluster(Protocol):
 
     def list_budgets(self) -> AsyncIterator[Body]:
         """Every TeacherBudget of the watched namespaces, page by page, for the resync."""
-
-
-def controller(body: Body) -> Body | None:
-    """The ownerReference of the controller of an object."""
-    return next((o for o in body["metadata"].get("ownerReferences", ()) if o.get("controller")), None)

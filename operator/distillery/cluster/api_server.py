@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from distillery.api.base import API_VERSION
+from distillery.body import controller
 from distillery.settings import JOB_LABEL, UID_LABEL
 
-from . import AlreadyExists, Body, Children, NotFound, controller
+from . import AlreadyExists, Body, Children, NotFound
 from .events import Warnings
 from .session import Session, every, path
 

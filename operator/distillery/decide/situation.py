@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from distillery.api import reasons
 from distillery.api.status import DistillationJobStatus, StageStatus
+from distillery.body import Body as Body
 from distillery.conditions import Verdict, status_of
 from distillery.observe import DistillationJob, Observed
 from distillery.plan import Plan
@@ -22,7 +23,6 @@ from distillery.timestamps import stamp
 #: Runs of a stage, one after another, that may end from outside without a new checkpoint.
 MOST_STALE_RUNS = 20
 SATISFIED = ("Succeeded", "Reused")
-Body = dict[str, Any]
 
 
 @dataclass(frozen=True)

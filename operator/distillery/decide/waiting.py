@@ -10,9 +10,10 @@ from typing import NamedTuple
 from distillery.api import reasons
 from distillery.api.stages import Stage
 from distillery.api.status import StageStatus
+from distillery.body import Body
 from distillery.conditions import clip
 from distillery.plan import scheduling_field
-from distillery.runs import Body, Pod, Run
+from distillery.runs import Pod, Run
 
 from .situation import MOST_STALE_RUNS, Draft, Situation, is_open
 

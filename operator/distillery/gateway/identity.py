@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from distillery.api import reasons
 from distillery.api.base import API_VERSION
-from distillery.cluster import Body, NotFound, controller
+from distillery.body import Body, controller
+from distillery.cluster import NotFound
 from distillery.settings import GATEWAY_AUDIENCE, STAGE_LABEL
 
 from .door import Bearer, Door
