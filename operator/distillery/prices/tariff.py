@@ -15,28 +15,31 @@ from typing import Any, Final
 _ATTO: Final = 10**9
 
 
-#: How servers name the part of the prompt that was written to a cache, that was read from one, and the output that was reasoning: in an
-#: object of details, and beside the totals.
-_Names = tuple[str, frozenset[str], frozenset[str]]
+#: How servers name the part of the prompt that was written to a cache, that was read from one, and the output that was reasoning: the
+#: objects of details, and names that stand in them or beside the totals.
+_Names = tuple[tuple[str, ...], frozenset[str]]
+_OF_PROMPT: Final = ("prompt_tokens_details", "input_tokens_details")
 _WRITTEN: Final[_Names] = (
-    "prompt_tokens_details",
-    frozenset(("cache_creation_tokens", "cache_write_tokens", "cached_creation_tokens")),
+    _OF_PROMPT,
     frozenset(
         (
-            "cache_write_tokens",
             "cache_creation_tokens",
+            "cached_creation_tokens",
+            "cache_write_tokens",
             "prompt_cache_write_tokens",
             "cache_write_input_tokens",
             "cache_creation_input_tokens",
+            # by how long they are kept: {ephemeral_5m_input_tokens, ephemeral_1h_input_tokens}
+            "cache_creation",
+            "cache_creation_token_details",
         )
     ),
 )
 _READ: Final[_Names] = (
-    "prompt_tokens_details",
-    frozenset(("cached_tokens", "cache_read_tokens")),
-    frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens", "cache_read_tokens", "cache_read_input_tokens")),
+    _OF_PROMPT,
+    frozenset(("cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cache_read_tokens", "cache_read_input_tokens")),
 )
-_REASONING: Final[_Names] = ("completion_tokens_details", frozenset(("reasoning_tokens",)), frozenset(("reasoning_tokens",)))
+_REASONING: Final[_Names] = (("completion_tokens_details", "output_tokens_details"), frozenset(("reasoning_tokens",)))
 
 
 class BadUsage(ValueError):
@@ -143,12 +146,20 @@ def tokens(usage: Mapping[str, Any]) -> tuple[int, int]:
 
 def _most(usage: Mapping[str, Any], names: _Names) -> int:
     """The largest of the counts that go by these names."""
-    outer, inner, beside = names
-    details = usage.get(outer) or {}
-    if type(details) is not dict and not isinstance(details, Mapping):
-        raise BadUsage(f"usage.{outer} is {str(details)[:80]!r}; it has to be an object")
-    found = [_count(details, field) for field in inner & details.keys()]
-    return max([*found, *(_count(usage, field) for field in beside & usage.keys())], default=0)
+    outer, known = names
+    places = [usage]
+    for name in outer:
+        details = usage.get(name) or {}
+        if type(details) is not dict and not isinstance(details, Mapping):
+            raise BadUsage(f"usage.{name} is {str(details)[:80]!r}; it has to be an object")
+        places.append(details)
+    return max((_total(place, field) for place in places for field in known & place.keys()), default=0)
+
+
+def _total(place: Mapping[str, Any], field: str) -> int:
+    """A count, or the sum of an object of counts."""
+    parts = place[field]
+    return sum(_count(parts, name) for name in parts) if isinstance(parts, Mapping) else _count(place, field)
 
 
 def _count(usage: Mapping[str, Any], field: str, required: bool = False) -> int:

@@ -11,6 +11,7 @@ from tests.unit.gateway.teacher_double import Behaviour, answers, completion, ra
 from distillery.gateway.ledger import LARGEST
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2}
+NOTHING = {"prompt_tokens": 0, "completion_tokens": 0}
 COST = 10 * 1000 + 2 * 4000
 
 
@@ -187,6 +188,11 @@ def failure(code: Any, **more: Any) -> Behaviour:
     return raw(json.dumps({"error": {"message": "too much", "code": code}, **more}).encode())
 
 
+def failed_choices(code: Any, text: str = "", usage: Any = NOTHING) -> Behaviour:
+    one = choice(text, finish="error", error={"code": code, "message": "provider"})
+    return raw(json.dumps({"choices": [one], "usage": usage}).encode())
+
+
 @pytest.mark.parametrize(
     ("behaviour", "told", "code", "settled", "doubt"),
     [
@@ -207,6 +213,14 @@ def failure(code: Any, **more: Any) -> Behaviour:
         (failure([429]), 502, "in_doubt", 0, True),
         (raw(b'{"error": "overloaded"}'), 502, "in_doubt", 0, True),
         (raw(b'{"object": "error", "message": "x", "code": 400}'), 502, "teacher_failed", 0, False),
+        (raw(b'{"error": {"message": "x", "http_code": "429"}}'), 429, "rate_limit_exceeded", 0, False),
+        # in each choice, as OpenRouter does for the provider behind it
+        (failed_choices(429), 429, "rate_limit_exceeded", 0, False),
+        (failed_choices(502), 502, "in_doubt", 0, True),
+        (failed_choices(429, usage=None), 429, "rate_limit_exceeded", 0, False),
+        (failed_choices(429, usage=USAGE), 502, "teacher_failed", COST, False),
+        # half of an answer was worked for
+        (failed_choices(429, "half", usage=None), 502, "in_doubt", 0, True),
         (failure(429, usage=USAGE), 502, "teacher_failed", COST, False),
         (failure(429, usage=USAGE, choices=[choice()]), 200, None, COST, False),
     ],

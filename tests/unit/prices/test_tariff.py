@@ -123,6 +123,11 @@ def test_the_bound_knows_that_writing_to_a_cache_can_cost_more_than_reading_the_
         usage(1000, 0, prompt_tokens_details={"cached_tokens": 1000, "cache_write_tokens": 1000}),
         usage(1000, 0, cache_creation_input_tokens=1000),
         usage(1000, 0, cache_write_tokens=1000),
+        # Alibaba's, and those that say how long it is kept
+        usage(1000, 0, prompt_tokens_details={"cached_tokens": 0, "cache_creation_input_tokens": 1000, "cache_type": "ephemeral"}),
+        usage(1000, 0, cache_creation={"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600}),
+        usage(1000, 0, prompt_tokens_details={"cache_creation_token_details": {"ephemeral_5m_input_tokens": 1000}}),
+        usage(1000, 0, input_tokens_details={"cache_write_tokens": 1000}),
         # Anthropic's own prompt has no cache in it
         usage(0, 0, cache_creation_input_tokens=1000),
     ],
@@ -143,6 +148,7 @@ def test_anthropics_own_prompt_is_what_it_says_and_its_cache() -> None:
     ("used", "output"),
     [
         (usage(10, 5, completion_tokens_details={"reasoning_tokens": 35}), 40),
+        (usage(10, 5, output_tokens_details={"reasoning_tokens": 35}), 40),
         (usage(10, 5, reasoning_tokens=35), 40),
         (usage(10, 5, reasoning_tokens=35, total_tokens=80), 70),
         # the usual way: reasoning is part of the completion

@@ -56,7 +56,7 @@ def of_object(answer: Any, n: int, source: Source, spoilt: str = "") -> Outcome:
         except BadUsage as error:
             said = source.secret.shown(error)
             return Doubtful(f"the answer of {source.name} has an unreadable usage: {said}", Why.UNREADABLE_USAGE)
-    if not answer.get("choices") and not any(billed) and (failure := _failure(answer)) is not None:
+    if not any(billed) and (failure := _failure(answer)) is not None:
         return _of_error(failure, source)
     if not isinstance(usage, dict):
         return Doubtful(f"the answer of {source.name} has no usage", Why.NO_USAGE)
@@ -89,16 +89,33 @@ def _with_the_largest_usage(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _failure(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The error object of a 200: of routers before several providers, and of older vLLM, where it is the answer itself."""
-    error = answer.get("error")
+    """The error object of a 200 that answers nothing.
+
+    Routers before several providers give one in place of the choices, or in each of them; in older vLLM it is the answer itself.
+    """
+    choices = answer.get("choices")
+    if choices:
+        errors = [_error_of(choice) for choice in choices] if isinstance(choices, list) else []
+        error = errors[0] if all(errors) and errors else None
+    else:
+        error = answer.get("error")
     if error:
         return error if isinstance(error, dict) else {"message": error}
-    return answer if answer.get("object") == "error" else None
+    return answer if not choices and answer.get("object") == "error" else None
+
+
+def _error_of(choice: object) -> Any:
+    """Of a choice without a word: what was said before it failed was worked for."""
+    if not isinstance(choice, dict):
+        return None
+    message = choice.get("message")
+    said = choice.get("text") or (message.get("content") if isinstance(message, dict) else message)
+    return None if said else choice.get("error")
 
 
 def _of_error(error: Mapping[str, Any], source: Source) -> NotBilled | Doubtful:
     """As if the status had been what the error says."""
-    for said in (error.get("code"), error.get("status"), error.get("type")):
+    for said in (error.get(name) for name in ("code", "status", "status_code", "http_code", "type")):
         code = int(said) if isinstance(said, str) and re.fullmatch(r"[0-9]{3}", said) else said
         status = _STATUS_OF.get(code) if isinstance(code, str) else code
         if type(status) is int and 400 <= status < 600:
