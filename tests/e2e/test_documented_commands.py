@@ -6,10 +6,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +52,19 @@ class Reader:
 
     def type(self, line: str, meanwhile: Callable[[], None] | None = None, where: str = ".", seconds: float = 300) -> tuple[int, str]:
         """Exit code (124 where it ran until it was ended) and what was said; `meanwhile` happens once it runs."""
-        process = subprocess.Popen(
-            ["timeout", str(seconds), "bash", "-c", line],
-            cwd=self.folder / where, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        if meanwhile:
-            meanwhile()
-        said, _ = process.communicate()
-        return process.returncode, said
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(
+                ["timeout", str(seconds), "bash", "-c", line],
+                cwd=self.folder / where, env=self.environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            if meanwhile:
+                meanwhile()
+            code = process.wait()
+            # a kubectl that watches does not notice that nobody reads it any more, as behind a shell's prompt
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            said.seek(0)
+            return code, said.read()
 
     def job(self, name: str, source: str = "minimal") -> None:
         """A job of that name which waits: what is asked about it is answered, and nothing runs."""

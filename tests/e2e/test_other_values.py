@@ -27,7 +27,7 @@ def installed_with(cluster: Cluster, *settings: str) -> Iterator[None]:
 def test_a_namespace_that_is_not_watched_is_left_alone(
     cluster: Cluster, object_store: ObjectStore, inputs: str, team: Team, namespace: str
 ) -> None:
-    """A job there has no status and no child while one of a watched namespace is seen to; once its namespace is watched it is run."""
+    """A job there is not observed and has no child while one of a watched namespace is; once its namespace is watched it is run."""
     cluster.kubectl("create", "namespace", f"{namespace}-b")
     other = make_team(cluster, f"{namespace}-b", object_store, inputs)
     try:
@@ -35,7 +35,7 @@ def test_a_namespace_that_is_not_watched_is_left_alone(
             left = other.apply(other.job("left"))
             seen = team.apply(team.job("seen", suspend=True))
             team.wait(lambda: team.condition(seen, "Suspended").get("status") == "True", "the watched namespace's job to be seen", 90)
-            assert "status" not in other.get(left)
+            assert other.get(left)["status"] == {"observedGeneration": -1}
             assert (other.jobs(left), other.pods(left)) == ([], [])
             assert json.loads(other.kubectl("get", "events", "-o", "json"))["items"] == []
         other.wait(lambda: other.stage(left, "preflight").get("runs"), "the other namespace's job to begin", 90)
