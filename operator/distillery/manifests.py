@@ -13,6 +13,7 @@ from typing import Any
 from .api.base import API_VERSION
 from .api.digest import digest
 from .api.job import MUTABLE, DistillationJobSpec, FrozenJob
+from .api.process import arguments
 from .api.result import TERMINATED
 from .api.stages import Stage
 from .body import Body
@@ -53,8 +54,6 @@ def stage_job(
     annotations = {HASH_ANNOTATION: hashes[stage.name], RUN_ANNOTATION: str(run)}
     metadata = _metadata(job, child_name(job.name, stage.name, hashes[stage.name], run))
     queue = spec.scheduling.queue_name
-    inputs = [f"{name}={value}" for name, value in hashes.items() if name != stage.name]
-    arguments = [stage.kind, "--stage", stage.name, "--hash", hashes[stage.name], *(["--inputs", *inputs] if inputs else [])]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -77,7 +76,7 @@ def stage_job(
             },
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": pod_spec(job, plan, spec, stage, image, arguments),
+                "spec": pod_spec(job, plan, spec, stage, image, arguments(stage, hashes)),
             },
         },
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .allowance import Allowance
-from .api import reasons
+from .api import process, reasons
 from .api.budget import TeacherBudgetStatus
 from .api.result import Progress
 from .api.status import DistillationJobStatus
@@ -19,7 +19,7 @@ from .api.usage import Reservation
 from .body import Body
 from .runs import Run, conditions_of, controller_uid
 
-FROZEN_KEY = "job.json"
+FROZEN_KEY = process.JOB_FILE
 
 
 @dataclass(frozen=True)

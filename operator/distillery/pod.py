@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .api import process
 from .api.inputs import OUTPUT, Input
 from .api.job import DistillationJobSpec
 from .api.stages import Stage
@@ -18,7 +19,6 @@ from .settings import GATEWAY_AUDIENCE
 
 CONTAINER = "stage"
 USER = 65532
-TOKEN_FOLDER = "/var/run/secrets/distillery"
 PROGRESS_PATH = "/v1/progress"
 #: The keys of a credentials Secret; others never reach a pod.
 _KEYS = (
@@ -71,7 +71,7 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
                 "name": CONTAINER,
                 "image": image,
                 "imagePullPolicy": plan.settings.image_pull_policy,
-                "command": ["distill"],
+                "command": [process.PROGRAM],
                 "args": list(arguments),
                 "env": _environment(plan, touched, asks_teacher(spec, stage)),
                 "resources": {name: value for name, value in resources.items() if value},
@@ -89,13 +89,13 @@ def pod_spec(job: DistillationJob, plan: Plan, spec: DistillationJobSpec, stage:
 
 
 def _environment(plan: Plan, touched: Sequence[Input], asks: bool) -> list[Body]:
-    ours = {"HOME": "/work", "HF_HOME": "/work/hf", "DISTILLERY_WORK": "/work"}
+    ours = {"HOME": process.WORK_FOLDER, "HF_HOME": f"{process.WORK_FOLDER}/hf", process.WORK: process.WORK_FOLDER}
     if plan.settings.gateway_url:
         gateway = plan.settings.gateway_url.rstrip("/")
-        ours["DISTILLERY_PROGRESS_URL"] = gateway + PROGRESS_PATH
-        ours["DISTILLERY_TOKEN_FILE"] = f"{TOKEN_FOLDER}/token"
+        ours[process.PROGRESS_URL] = gateway + PROGRESS_PATH
+        ours[process.TOKEN_FILE] = f"{process.TOKEN_FOLDER}/token"
         if asks:
-            ours["DISTILLERY_GATEWAY_URL"] = gateway
+            ours[process.GATEWAY_URL] = gateway
     values = {**plan.settings.stage_env, **ours}
     plain = [{"name": name, "value": value} for name, value in values.items()]
     return plain + [entry for named in touched if named.secret for entry in _credentials(named, named.secret)]
@@ -113,7 +113,7 @@ def _volumes(plan: Plan, touched: Sequence[Input], folders: Mapping[str, Any]) -
     name = plan.config_map
     yield (
         {"name": "job", "configMap": {"name": name}},
-        {"name": "job", "mountPath": "/etc/distillery", "readOnly": True},
+        {"name": "job", "mountPath": process.JOB_FOLDER, "readOnly": True},
     )
     for folder, size in folders.items():
         yield {"name": folder, "emptyDir": {"sizeLimit": size}}, {"name": folder, "mountPath": f"/{folder}"}
@@ -121,14 +121,14 @@ def _volumes(plan: Plan, touched: Sequence[Input], folders: Mapping[str, Any]) -
         token = {"serviceAccountToken": {"audience": GATEWAY_AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
         yield (
             {"name": "token", "projected": {"sources": [token]}},
-            {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": "token", "mountPath": process.TOKEN_FOLDER, "readOnly": True},
         )
     writable = {named.claim for named in touched if named.role.name == OUTPUT}
     claims = sorted({named.claim for named in touched if named.claim is not None})
     for number, claim in enumerate(claims):
         read_only = {} if claim in writable else {"readOnly": True}
         volume = {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, **read_only}}
-        yield volume, {"name": f"claim-{number}", "mountPath": f"/volumes/{claim}", **read_only}
+        yield volume, {"name": f"claim-{number}", "mountPath": f"{process.VOLUMES_FOLDER}/{claim}", **read_only}
 
 
 def _has_device(resources: Body) -> bool:

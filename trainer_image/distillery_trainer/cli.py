@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 
-from distillery.api.kinds import KINDS, PREFLIGHT
+from distillery.api.kinds import KINDS
+from distillery.api.process import add_arguments
 
 TERMINATED = 143
 
@@ -19,9 +20,7 @@ def add_verbs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         command = commands.add_parser(
             name, help=f"{text} (a stage: its pod calls it)", description=f"{text[0].upper()}{text[1:]}. Called by the stage's pod."
         )
-        command.add_argument("--stage", default=name, help="name of the stage, where it differs from its kind")
-        command.add_argument("--hash", default="", required=name != PREFLIGHT, help="sha256 that names the stage's output")
-        command.add_argument("--inputs", nargs="*", default=[], type=_pair, metavar="STAGE=HASH", help="hashes of the stages before")
+        add_arguments(command, name)
         command.set_defaults(verb=execute, kind=name)
 
 
@@ -38,10 +37,3 @@ def execute(options: argparse.Namespace) -> int:
     from .runner.execute import execute as run
 
     return run(options.kind, options.stage, options.hash, dict(options.inputs))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not STAGE=HASH")
-    return name, value

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from distillery.api import process
 from distillery.api.digest import digest
 from distillery.api.job import FrozenJob
 from distillery.api.kinds import PREFLIGHT
@@ -68,33 +69,21 @@ def _run_stage(job: FrozenJob, stage: Stage, hashes: dict[str, str], work: Path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     (folder / "progress.json").unlink(missing_ok=True)
-    inputs = [f"{name}={value}" for name, value in hashes.items() if name != stage.name]
-    command = [
-        sys.executable,
-        "-m",
-        "distillery.local",
-        stage.kind,
-        "--stage",
-        stage.name,
-        "--hash",
-        hashes[stage.name],
-        "--inputs",
-        *inputs,
-    ]
+    command = [sys.executable, "-m", "distillery.local", *process.arguments(stage, hashes)]
     environment = os.environ | {
-        "DISTILLERY_JOB": str(work / "job.json"),
-        "DISTILLERY_WORK": str(folder / "scratch"),
-        "DISTILLERY_RESULT": str(folder / "result.json"),
-        "DISTILLERY_PROGRESS_FILE": str(folder / "progress.json"),
+        process.JOB: str(work / "job.json"),
+        process.WORK: str(folder / "scratch"),
+        process.RESULT: str(folder / "result.json"),
+        process.PROGRESS_FILE: str(folder / "progress.json"),
     }
     with (
         (folder / "log.txt").open("wb") as log,
-        _terminated_with_us(subprocess.Popen(command, env=environment, stdout=log, stderr=log)) as process,
+        _terminated_with_us(subprocess.Popen(command, env=environment, stdout=log, stderr=log)) as child,
     ):
         yield None
         while True:
             try:
-                code = process.wait(POLL_SECONDS)
+                code = child.wait(POLL_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 yield _read_progress(folder / "progress.json")
@@ -103,14 +92,14 @@ def _run_stage(job: FrozenJob, stage: Stage, hashes: dict[str, str], work: Path)
 
 
 @contextmanager
-def _terminated_with_us(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _terminated_with_us(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """On an interrupt the stage gets SIGTERM, and time to write its checkpoint."""
     try:
-        yield process
+        yield child
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+            child.wait()
 
 
 def _read_progress(path: Path) -> Progress | None:

@@ -20,7 +20,7 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from distillery.api import reasons
+from distillery.api import process, reasons
 from distillery.api.job import DistillationJobSpec, FrozenJob
 from distillery.api.kinds import KINDS, PREFLIGHT, TRACES
 from distillery.api.problems import problems
@@ -51,7 +51,7 @@ def execute(kind: str, stage: str, stage_hash: str, inputs: Mapping[str, str], e
     # From here on only the result is told: nothing is left to stop.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     progress.close()
-    _tell(result, Path(environment.get("DISTILLERY_RESULT", "/dev/termination-log")))
+    _tell(result, Path(environment.get(process.RESULT, process.TERMINATION_LOG)))
     return code
 
 
@@ -59,9 +59,9 @@ def _attempted(
     kind: str, stage: str, stage_hash: str, inputs: Mapping[str, str], environment: Mapping[str, str], progress: Reporter
 ) -> tuple[StageResult, int]:
     """The result and exit code of a stage that was not stopped."""
-    work, stopping = Path(environment.get("DISTILLERY_WORK", "/work")), threading.Event()
+    work, stopping = Path(environment.get(process.WORK, process.WORK_FOLDER)), threading.Event()
     try:
-        job = _load_job(Path(environment.get("DISTILLERY_JOB", "/etc/distillery/job.json")))
+        job = _load_job(Path(environment.get(process.JOB, f"{process.JOB_FOLDER}/{process.JOB_FILE}")))
         output = open_store(job.spec.output.uri, "output", environment)
         module = _module(module_of(kind, job.spec), stopping)
         return _perform(StageContext(job, stage, kind, stage_hash, inputs, output, work, progress, stopping, environment), module), DONE

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from distillery.api import process
 from distillery.api.measure import MetricValue
 from distillery.api.result import Progress
 
@@ -33,9 +34,9 @@ class Reporter:
 
     def __init__(self, stage: str, stage_hash: str, environment: Mapping[str, str]) -> None:
         self._stage, self._hash = stage, stage_hash
-        self._url = environment.get("DISTILLERY_PROGRESS_URL")
-        self._token = environment.get("DISTILLERY_TOKEN_FILE")
-        file = environment.get("DISTILLERY_PROGRESS_FILE")
+        self._url = environment.get(process.PROGRESS_URL)
+        self._token = environment.get(process.TOKEN_FILE)
+        file = environment.get(process.PROGRESS_FILE)
         self._file = Path(file) if file else None
         self._start: tuple[float, int] | None = None
         self._newest: Progress | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from distillery.api import reasons
+from distillery.api import process, reasons
 from distillery_trainer.errors import Missing, StageError
 
 from . import Entry, Location, local_files, safe_join
@@ -34,7 +34,7 @@ class FolderStore:
             # in a local run any link may be followed: they are the person's own (the cache of Hugging Face is made of them)
             self.root = Path(rest)
         else:
-            volumes = Path(location.environment.get("DISTILLERY_VOLUMES", "/volumes"))
+            volumes = Path(location.environment.get(process.VOLUMES, process.VOLUMES_FOLDER))
             self.root, volume = volumes / rest, volumes / rest.split("/")[0]
             self._border = volume
             if not volume.is_dir():

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from distillery.api import reasons
+from distillery.api import process, reasons
 from distillery.api.inputs import ROLES
 from distillery_trainer.errors import Missing, StageError, unavailable
 
@@ -46,7 +46,7 @@ class HubSource:
         # False, and not None: else the client looks for a token that somebody left on this machine.
         self._token = location.variable("HF_TOKEN") or location.environment.get("HF_TOKEN") or False
         self._api = HfApi(endpoint=self._endpoint, token=self._token)
-        self._cache = Path(location.environment.get("DISTILLERY_WORK", "/work")) / "hub"
+        self._cache = Path(location.environment.get(process.WORK, process.WORK_FOLDER)) / "hub"
 
     @cached_property
     def _info(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx2
 from pydantic import ValidationError
 
-from distillery.api import reasons
+from distillery.api import process, reasons
 from distillery.api.problems import problems
 from distillery.api.result import OUT_OF_BUDGET
 from distillery.api.usage import TeacherInfo
@@ -109,10 +109,10 @@ class Gateway:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """From DISTILLERY_GATEWAY_URL and DISTILLERY_TOKEN_FILE. StageError where the first is not set."""
-        url, token = environment.get("DISTILLERY_GATEWAY_URL"), environment.get("DISTILLERY_TOKEN_FILE")
+        """From the environment. StageError where the first is not set."""
+        url, token = environment.get(process.GATEWAY_URL), environment.get(process.TOKEN_FILE)
         if not url:
-            text = "a teacher behind an API is asked through the gateway, whose URL DISTILLERY_GATEWAY_URL is not set"
+            text = f"a teacher behind an API is asked through the gateway, whose URL {process.GATEWAY_URL} is not set"
             raise StageError(reasons.GATEWAY_UNAVAILABLE, f"spec.teacher.endpoint: {text}: install the chart with its gateway")
         return cls(url, Path(token) if token else None)
 

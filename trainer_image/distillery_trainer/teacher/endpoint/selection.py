@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distillery.api import reasons
+from distillery.api import process, reasons
 from distillery.api.teacher import TeacherEndpoint
 from distillery_trainer.data import selection
 from distillery_trainer.data.selection import Selection
@@ -34,11 +34,11 @@ class Shard:
 
     @staticmethod
     def of(endpoint: TeacherEndpoint, environment: Mapping[str, str]) -> Shard:
-        """The index is the pod's in its Indexed Job; a process that is none does all. DISTILLERY_SHARD and DISTILLERY_SHARDS override."""
-        index = environment.get("DISTILLERY_SHARD", environment.get("JOB_COMPLETION_INDEX"))
+        """The index is the pod's in its Indexed Job; a process that is none does all."""
+        index = environment.get(process.SHARD)
         if index is None:
             return Shard(0, 1)
-        count = int(environment.get("DISTILLERY_SHARDS", endpoint.shards))
+        count = endpoint.shards
         if int(index) >= count:
             text = f"this pod is number {index}, but there are {count} shards"
             raise StageError(reasons.BAD_INPUT, f"spec.teacher.endpoint.shards: {text}: a Job of the stage needs as many completions")
