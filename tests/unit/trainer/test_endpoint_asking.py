@@ -50,6 +50,7 @@ def once(trouble: Any, then: Script = told, **only: str) -> Script:
     [
         (429, "rate_limit_exceeded", {"Retry-After": "0.01"}),
         (503, "gateway_unavailable", {}),
+        (503, "gateway_unavailable", {"Retry-After": "inf"}),
         (503, "ledger_read_only", {"Retry-After": "0"}),
         (502, "in_doubt", {}),
         (500, "", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,11 +70,11 @@ class Trouble(Exception):
 
 
 class Later(Trouble):
-    """Ask again: a rate limit (`busy`), or a gateway that is not there or takes nothing at the moment. `seconds` if it said when."""
+    """Ask again: a rate limit, or a gateway that is not there or takes nothing at the moment. `seconds` if it said when."""
 
-    def __init__(self, message: str, seconds: float | None, busy: bool) -> None:
+    def __init__(self, message: str, seconds: float | None = None) -> None:
         super().__init__(message)
-        self.seconds, self.busy = seconds, busy
+        self.seconds = seconds
 
 
 class InDoubt(Trouble):
@@ -129,7 +130,7 @@ class Gateway:
         try:
             return TeacherInfo.model_validate_json(response.content)
         except ValidationError as error:
-            raise Later(f"the gateway's word on the teacher is not understood: {problems(error)[0]}", None, busy=False) from error
+            raise Later(f"the gateway's word on the teacher is not understood: {problems(error)[0]}") from error
 
     async def ask(self, path: str, body: Mapping[str, Any], sample: int = 0) -> Reply:
         """One request in the form of the OpenAI API, for example to /v1/chat/completions. Trouble where there is no answer."""
@@ -152,7 +153,7 @@ class Gateway:
         try:
             response = await self._client.request(method, path, headers=headers, **parts)
         except httpx2.TransportError as error:
-            raise Later(f"the gateway does not answer ({type(error).__name__}: {error})", None, busy=False) from error
+            raise Later(f"the gateway does not answer ({type(error).__name__}: {error})") from error
         if response.status_code != 200:
             raise _trouble(response)
         return response
@@ -184,12 +185,12 @@ def _trouble(response: httpx2.Response) -> Trouble:
     if status in (400, 413, 422) or code == "teacher_failed":
         return Unanswered(message)
     if code in _STOPS:
-        return Later(message, None, busy=False)
+        return Later(message)
     if status in (403, 404):
         reason = reasons.INVALID_SPEC if code == "invalid_spec" else reasons.ACCESS_DENIED
         return Closed(StageError(reason, f"spec.teacher.endpoint: {message}"))
     # 401 too: a token that was just renewed, or an API server that reviews none at the moment
-    return Later(message, _retry_after(response), busy=status == 429)
+    return Later(message, _retry_after(response))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -198,10 +199,11 @@ def _retry_after(response: httpx2.Response) -> float | None:
     if text is None:
         return None
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
+        try:
+            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    # "inf" is a number too, and a pod that obeys it never asks again
+    return max(0.0, seconds) if math.isfinite(seconds) else None
