@@ -9,6 +9,7 @@ import torch
 from tests.unit.trainer import tiny
 
 from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.data.traces import TraceLine
 from distillery_trainer.errors import StageError
 from distillery_trainer.student.make import Student
 from distillery_trainer.training.batches import TrainingRow, batch_at, collate, micro_batches, planned_steps, tokenized
@@ -72,7 +73,7 @@ def test_an_end_of_turn_that_is_also_the_pad_token_is_learnt() -> None:
     made = student()
     end = made.tokenizer.eos_token_id
     assert end == made.tokenizer.pad_token_id
-    (read,) = tokenized([{"id": "1", "prompt": "hi", "completion_ids": [5, end], "signal": None}], made)
+    (read,) = tokenized([TraceLine(id="1", prompt="hi", completion="", completion_ids=[5, end])], made)
     assert collate([read], CPU).targets.tolist() == [5, end]
 
 
@@ -86,12 +87,12 @@ def test_padding_on_the_right_changes_no_state_that_counts() -> None:
 
 
 def test_a_row_beyond_the_students_positions_is_refused_with_the_remedy() -> None:
-    line = {"id": "long", "prompt": "x", "completion_ids": [5] * 40, "signal": None}
+    line = TraceLine(id="long", prompt="x", completion="", completion_ids=[5] * 40)
     with pytest.raises(StageError, match=r"'long' has \d+ tokens, but the student sees 32: lower training.maxSequenceLength to 32"):
         tokenized([line], student(positions=32))
 
 
 def test_an_id_beyond_the_students_vocabulary_is_refused() -> None:
-    line = {"id": "r", "prompt": "x", "completion_ids": [900], "signal": None}
+    line = TraceLine(id="r", prompt="x", completion="", completion_ids=[900])
     with pytest.raises(StageError, match="token id 900, but the student's embedding has 320 rows"):
         tokenized([line], student())

@@ -11,6 +11,7 @@ from tests.unit.trainer import tiny
 
 from distillery.api.result import StageResult
 from distillery_trainer.data.examples import write_lines
+from distillery_trainer.data.traces import TraceLine
 from distillery_trainer.runner.commit import commit, fetch, read_manifest
 from distillery_trainer.runner.manifest import Creator, Manifest
 from distillery_trainer.stages.curate import Contamination
@@ -20,19 +21,19 @@ TRACES, CURATE = "a" * 64, "b" * 64
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve thirteen"
 
 
-def line(name: str, prompt: Any, completion: str, length: int = 3) -> dict[str, Any]:
+def line(name: str, prompt: Any, completion: str, length: int = 3) -> TraceLine:
     """A traced row whose completion has `length` tokens and an end."""
-    return {"id": name, "prompt": prompt, "completion": completion, "completion_ids": [5] * length + [2], "truth": None, "signal": None}
+    return TraceLine(id=name, prompt=prompt, completion=completion, completion_ids=[5] * length + [2])
 
 
-def curate(tmp_path: Path, train: list[dict[str, Any]], held: list[dict[str, Any]], **data: Any) -> tuple[int, tiny.Place, Path]:
+def curate(tmp_path: Path, train: list[TraceLine], held: list[TraceLine], **data: Any) -> tuple[int, tiny.Place, Path]:
     """Commit traces, run the stage; its exit code, place and files."""
     spec = tiny.spec(tmp_path, training={"maxSequenceLength": 160})
     spec["data"].update(data)
     place = tiny.Place(tmp_path, spec)
     tiny.save(tmp_path / "traces/teacher", tiny.model(layers=1), tiny.tokenizer())
-    write_lines(tmp_path / "traces/train.jsonl", train)
-    write_lines(tmp_path / "traces/heldout.jsonl", held)
+    write_lines(tmp_path / "traces/train.jsonl", (row.wire() for row in train))
+    write_lines(tmp_path / "traces/heldout.jsonl", (row.wire() for row in held))
     store = open_store(f"file://{tmp_path}/out", "output", {})
     creator = Creator(namespace="team", job="job", uid="uid-1")
     draft = Manifest(
@@ -122,7 +123,7 @@ def test_wording_that_many_training_rows_share_is_none_either() -> None:
     """With one held-out row, the held-out rows cannot tell; a whole prompt that stands among them is still found."""
     train = [line(str(n), f"{SENTENCE} now: case {n} here", "yes") for n in range(40)]
     contamination = Contamination([line("h", f"{SENTENCE} now: case 7 here", "no")], train)
-    assert [row["id"] for row in train if contamination.of(row)] == ["7"]
+    assert [row.id for row in train if contamination.of(row)] == ["7"]
 
 
 @pytest.mark.parametrize("role", ["system", "user"])

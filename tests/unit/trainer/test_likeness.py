@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from distillery_trainer.data.likeness import normalized, words
+from distillery_trainer.data.traces import TraceLine
 from distillery_trainer.stages.curate import Contamination
 
 LEFT = "one two three four five six"
@@ -84,10 +85,10 @@ def test_words_of_a_text(text: str, expected: list[str]) -> None:
 def test_rows_that_differ_in_one_sign_are_no_contamination(held: str, train: str) -> None:
     """The same row is."""
 
-    def row(name: str, middle: str) -> dict[str, Any]:
-        return {"id": name, "prompt": f"{LEFT} {middle} {RIGHT}", "completion": "x"}
+    def row(name: str, middle: str) -> TraceLine:
+        return TraceLine(id=name, prompt=f"{LEFT} {middle} {RIGHT}", completion="x")
 
     contamination = Contamination([row("h", held)], [])
     assert contamination.of(row("t", train)) is None
     assert contamination.of(row("t", held)) == "h"
-    assert contamination.of({**row("t", held), "prompt": f"Say: {LEFT} {held} {RIGHT}."}) == "h"
+    assert contamination.of(TraceLine(id="t", prompt=f"Say: {LEFT} {held} {RIGHT}.", completion="x")) == "h"

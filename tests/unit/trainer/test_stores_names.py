@@ -14,6 +14,7 @@ from tests.unit.trainer.hostile import NAMES, written
 from distillery.api.data import Rows
 from distillery.api.result import StageResult
 from distillery_trainer.data.rows import read_rows
+from distillery_trainer.data.traces import Place, SignalRecord
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.files import fetch_model
 from distillery_trainer.runner import commit
@@ -143,7 +144,7 @@ def test_a_file_that_a_marker_a_piece_or_a_row_names_stays_inside(name: str, tmp
     uses: Mapping[str, Callable[[], object]] = {
         "checkpoint": lambda: Checkpoints(store, "c", work)._fetched(1),
         "kept": lambda: Kept(store, "k", {}, 0, 1).all_answers([{"pieces": [name]}], work),
-        "signal": lambda: Signal(work, {"signal": {"kind": "logits"}}, torch.device("cpu"), 4).logits([{"shard": name}]),
+        "signal": lambda: Signal(work, SignalRecord(kind="logits"), torch.device("cpu"), 4).logits([Place(shard=name, offset=0, length=1)]),
         "read": lambda: store.read(name),
         "write": lambda: store.write(name, b""),
         "delete": lambda: store.delete(name),

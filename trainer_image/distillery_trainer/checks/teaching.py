@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
@@ -10,10 +9,11 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 from distillery.api import reasons
 from distillery.api.base import number
 from distillery.api.kinds import KINDS, TRACES
-from distillery_trainer.data.examples import Dropped, Example, read_lines
+from distillery_trainer.data.examples import Dropped, Example
 from distillery_trainer.data.rows import Row
 from distillery_trainer.data.selection import read, select
 from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.data.traces import HELD_OUT_LINES, TRAIN_LINES, TraceLine, TracesRecord, open_traces
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.endings import end_ids
 from distillery_trainer.models.files import (
@@ -98,32 +98,28 @@ def from_traces(context: StageContext) -> Teaching:
     if manifest.stage != TRACES or manifest.format != KINDS[TRACES].format:
         text = f"is the manifest of {manifest.stage} in format {manifest.format}; name one of traces in format {KINDS[TRACES].format}"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces.uri: {uri!r} {text}")
-    inputs.gates_can_be_measured(spec, manifest.lineage.get("answer"))
-    folder = context.fetch(TRACES, "train.jsonl", "heldout.jsonl", "teacher/*")
-    lines = [read_lines(folder / name) for name in ("train.jsonl", "heldout.jsonl")]
-    response, signal = spec.method.response(), manifest.lineage["signal"]
-    if response and signal and signal["kind"] == "topK" and number(response.temperature) != 1:
+    inputs.gates_can_be_measured(spec, TracesRecord.of(manifest).answer)
+    traces = open_traces(context, TRAIN_LINES, HELD_OUT_LINES, "teacher/*")
+    lines = traces.train(), traces.held_out()
+    response, signal = spec.method.response(), traces.record.signal
+    if response and signal and not signal.whole and number(response.temperature) != 1:
         text = 'these traces hold log-probabilities of an API, which are those of temperature 1: set response.temperature to "1"'
         raise StageError(reasons.BAD_INPUT, f"spec.method.rounds[0].objectives: {text}")
-    if response and (signal is None or (signal["kind"] != "topK" and any(line["signal"] is None for line in lines[0]))):
+    if response and (signal is None or (signal.whole and any(line.signal is None for line in lines[0]))):
         text = "these traces hold no signal, which the response objective needs: use hardLabel alone, or trace again with it"
         raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: {text}")
-    traced = traced_teacher(folder / "teacher")
-    tokenizer = traced_tokenizer(folder / "teacher")
-    known = (folder / "teacher/config.json").is_file()
+    traced, tokenizer = traced_teacher(traces.teacher), traced_tokenizer(traces.teacher)
+    known = (traces.teacher / "config.json").is_file()
     config, generation = (read_config(traced), read_generation(traced)) if known else (None, None)
     renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(generation, tokenizer)) if tokenizer else None
     train, held = ([_traced(line, renderer) for line in part] for part in lines)
-    end = manifest.lineage["endOfTurn"]
+    end = traces.record.end_of_turn
     # text has no length before the student reads it
     longest = max(e.tokens for e in train) if renderer else spec.training.max_sequence_length
     return Teaching(train, held, Dropped(), longest, config, renderer, None, list(end) if end else None, generation=generation)
 
 
-def _traced(line: Mapping[str, object], renderer: Renderer | None) -> Example:
+def _traced(line: TraceLine, renderer: Renderer | None) -> Example:
     """A row of finished traces, rendered for the teacher again."""
-    prompt, ids = line["prompt"], line["completion_ids"] or []
-    if not isinstance(prompt, str | list) or not isinstance(ids, list):
-        raise StageError(reasons.BAD_INPUT, f"spec.teacher.traces: row {line.get('id')!r} is none that a traces stage wrote")
-    row = Row(str(line["id"]), prompt, str(line["completion"]), None, f"train.jsonl id {line['id']}")
-    return Example(row, renderer.prompt_ids(prompt) if renderer else [], ids, str(line["completion"]))
+    row = Row(line.id, line.prompt, line.completion, None, f"train.jsonl id {line.id}")
+    return Example(row, renderer.prompt_ids(line.prompt) if renderer else [], line.completion_ids or [], line.completion)

@@ -17,6 +17,7 @@ from distillery_trainer.errors import StageError
 from .end_words import without_end_words
 from .rows import Row
 from .templates import Renderer
+from .traces import Place, TraceLine
 
 _REMEDIES = {
     "cut": "raise maxCompletionTokens of the teacher's sampling",
@@ -38,7 +39,7 @@ class Example:
     completion_ids: list[int]
     completion: str
     teacher_answer: str | None = None
-    signal: dict[str, Any] | None = None
+    signal: Place | None = None
     reasoning: str | None = None
 
     @property
@@ -48,18 +49,17 @@ class Example:
 
     def wire(self) -> dict[str, Any]:
         """The line of train.jsonl or heldout.jsonl."""
-        answer = {} if self.teacher_answer is None else {"teacher_answer": self.teacher_answer}
-        thought = {} if self.reasoning is None else {"reasoning": self.reasoning}
-        return {
-            "id": self.row.id,
-            "prompt": self.row.prompt,
-            "completion": self.completion,
-            "completion_ids": self.completion_ids or None,
-            "truth": self.row.truth,
-            **answer,
-            **thought,
-            "signal": self.signal,
-        }
+        prompt = self.row.prompt if isinstance(self.row.prompt, str) else [dict(message) for message in self.row.prompt]
+        return TraceLine(
+            id=self.row.id,
+            prompt=prompt,
+            completion=self.completion,
+            completion_ids=self.completion_ids or None,
+            truth=self.row.truth,
+            teacher_answer=self.teacher_answer,
+            reasoning=self.reasoning,
+            signal=self.signal,
+        ).wire()
 
 
 @dataclass
@@ -133,13 +133,12 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def completion_ids(line: Mapping[str, Any], renderer: Renderer) -> list[int]:
-    """Token ids of a traced completion: the teacher's, or where the traces hold text alone, those of whoever reads it."""
-    ids = line["completion_ids"]
-    return list(ids) if ids is not None else renderer.completion_ids(line["completion"])
-
-
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """What write_lines wrote."""
     with path.open() as file:
         return [json.loads(line) for line in file]
+
+
+def kept_ids(path: Path) -> frozenset[str]:
+    """The rows that the curate stage named in its kept.jsonl."""
+    return frozenset(str(row["id"]) for row in read_lines(path))

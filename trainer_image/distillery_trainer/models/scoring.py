@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -18,6 +18,8 @@ from .head import head_of
 _LOGITS_AT_ONCE = 32 << 20
 #: Relative to the largest logit; the two ways of computing them differ by rounding alone.
 _CLOSE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+SignalKind = Literal["logits", "hiddenState"]
 
 
 @dataclass
@@ -35,17 +37,18 @@ class Tally:
         self.negative_log_likelihood += other.negative_log_likelihood
 
 
-def signal_kind(asked: str, model: PreTrainedModel) -> str:
+def signal_kind(asked: str, model: PreTrainedModel) -> SignalKind:
     """logits or hiddenState: the smaller of the two exact ones where the job leaves it open."""
     head = head_of(model)
-    smaller = "logits" if head.weight.shape[0] <= head.weight.shape[1] else "hiddenState"
-    return smaller if asked == "auto" else asked
+    if asked == "auto":
+        return "logits" if head.weight.shape[0] <= head.weight.shape[1] else "hiddenState"
+    return "logits" if asked == "logits" else "hiddenState"
 
 
 class Scorer:
     """Runs a frozen model over prompt + completion. Exactness is checked on the first row, not assumed from the family's name."""
 
-    def __init__(self, model: PreTrainedModel, kind: str, field: str = "spec.teacher.model") -> None:
+    def __init__(self, model: PreTrainedModel, kind: SignalKind, field: str = "spec.teacher.model") -> None:
         self.model, self.kind, self.head, self.field = model, kind, head_of(model), field
         self._decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
         self._checked = False
@@ -102,3 +105,26 @@ class Scorer:
                 f"{self.field}: {self.model.config.model_type} computes its logits in a way that this version cannot repeat from the"
                 f" hidden state (off by {error:.2g} of the largest): use a model of another family",
             )
+
+
+class Long(Protocol):
+    """What has a length in tokens."""
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion."""
+
+
+Row = TypeVar("Row", bound=Long)
+
+
+def padded_batches(rows: Iterable[Row], limit: int) -> Iterator[list[Row]]:
+    """Runs of rows, which are in rising length, of at most `limit` tokens with their padding (one row at least)."""
+    batch: list[Row] = []
+    for row in rows:
+        if batch and (len(batch) + 1) * row.tokens > limit:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

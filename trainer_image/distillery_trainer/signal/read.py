@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
 
 from distillery.api import reasons
+from distillery_trainer.data.traces import Place, SignalRecord, Traces
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.device import native_bfloat16
 from distillery_trainer.models.head import Head
 from distillery_trainer.stores import safe_join
 
 from .top_k import TeacherLogits, TeacherSignal, TopK, certain
-
-#: {"shard": file, "offset": first row of its tensor "signal", "length": tokens}, as a line of train.jsonl or heldout.jsonl holds it.
-Place = Mapping[str, Any]
 
 
 class Placed(Protocol):
@@ -36,11 +34,11 @@ class Placed(Protocol):
 class Signal:
     """Shards are memory-mapped: pages are read when a batch needs them, and the kernel may drop them again."""
 
-    def __init__(self, folder: Path, lineage: Mapping[str, Any], device: torch.device, vocab: int) -> None:
-        """`lineage` is the traces manifest's; `vocab` the student's: columns beyond it are padding and are not computed."""
+    def __init__(self, folder: Path, record: SignalRecord, device: torch.device, vocab: int) -> None:
+        """`vocab` is the student's: columns beyond it are padding and are not computed."""
         self._folder, self._device, self._vocab = folder, device, vocab
         self._shards: dict[str, torch.Tensor] = {}
-        self._head = _head(folder, lineage["signal"], device, vocab) if lineage["signal"]["kind"] == "hiddenState" else None
+        self._head = _head(folder, record, device, vocab) if record.kind == "hiddenState" else None
 
     def of(self, rows: Sequence[Placed]) -> TeacherLogits:
         """The teacher's logits for the completion tokens of these rows, in this order."""
@@ -58,17 +56,17 @@ class Signal:
     def _rows(self, place: Place | None) -> torch.Tensor:
         if place is None:
             raise _none()
-        name = place["shard"]
+        name = place.shard
         if name not in self._shards:
             self._shards[name] = load_file(safe_join(self._folder, name))["signal"]
-        return self._shards[name][place["offset"] : place["offset"] + place["length"]]
+        return self._shards[name][place.offset : place.offset + place.length]
 
 
 class TopKSignal:
     """What an API told of its likeliest tokens (see top_k.py). Tokens that it told nothing of, and whole rows, are certain: their text."""
 
-    def __init__(self, folder: Path, lineage: Mapping[str, Any], device: torch.device, vocab: int) -> None:
-        self._folder, self._device, self._vocab, self._k = folder, device, vocab, int(lineage["signal"]["k"])
+    def __init__(self, folder: Path, record: SignalRecord, device: torch.device, vocab: int) -> None:
+        self._folder, self._device, self._vocab, self._k = folder, device, vocab, record.k
         self._shards: dict[str, dict[str, torch.Tensor]] = {}
 
     def of(self, rows: Sequence[Placed]) -> TeacherSignal:
@@ -82,7 +80,7 @@ class TopKSignal:
         targets = torch.tensor(row.completion, dtype=torch.long)
         if row.signal is None:
             return [certain(targets, self._k)]
-        name, offset, length = row.signal["shard"], row.signal["offset"], row.signal["length"]
+        name, offset, length = row.signal.shard, row.signal.offset, row.signal.length
         if name not in self._shards:
             self._shards[name] = load_file(safe_join(self._folder, name))
         shard = self._shards[name]
@@ -108,12 +106,13 @@ class TopKSignal:
         )
 
 
-def open_signal(folder: Path, lineage: Mapping[str, Any], device: torch.device, vocab: int) -> Signal | TopKSignal:
+def open_signal(traces: Traces, device: torch.device, vocab: int) -> Signal | TopKSignal:
     """The signal of finished traces, for the response objective. StageError where they hold none."""
-    if lineage["signal"] is None:
+    record = traces.record.signal
+    if record is None:
         raise _none()
-    kind = TopKSignal if lineage["signal"]["kind"] == "topK" else Signal
-    return kind(folder, lineage, device, vocab)
+    kind = Signal if record.whole else TopKSignal
+    return kind(traces.folder, record, device, vocab)
 
 
 def _none() -> StageError:
@@ -122,10 +121,10 @@ def _none() -> StageError:
     return StageError(reasons.BAD_INPUT, f"spec.method.rounds[0].objectives: {text}; {remedy}")
 
 
-def _head(folder: Path, signal: Mapping[str, Any], device: torch.device, vocab: int) -> Head:
+def _head(folder: Path, record: SignalRecord, device: torch.device, vocab: int) -> Head:
     """The teacher's head in the type that the device multiplies well: bfloat16 stays so only where that is native."""
     tensors = load_file(folder / "head.safetensors")
     stored = tensors["weight"].dtype
     dtype = stored if stored == torch.float32 or (stored == torch.bfloat16 and native_bfloat16(device)) else torch.float32
     weight, bias = tensors["weight"][:vocab].to(device, dtype), tensors.get("bias")
-    return Head(weight, bias[:vocab].to(device, dtype) if bias is not None else None, float(signal["logitScale"]), signal["logitSoftcap"])
+    return Head(weight, bias[:vocab].to(device, dtype) if bias is not None else None, float(record.logit_scale), record.logit_softcap)

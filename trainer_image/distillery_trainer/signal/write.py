@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from distillery_trainer.data.examples import Example
-from distillery_trainer.models.scoring import Scorer, Tally
+from distillery_trainer.data.traces import Place
+from distillery_trainer.models.scoring import Scorer, Tally, padded_batches
 from distillery_trainer.runner.pieces import Pieces
 from distillery_trainer.stores import Store
 
@@ -39,13 +40,14 @@ def write_signal(
         sums = f"{name}.json"
         offset = 0
         for example in shard:
-            example.signal = {"shard": name, "offset": offset, "length": len(example.completion_ids)}
+            example.signal = Place(shard=name, offset=offset, length=len(example.completion_ids))
             offset += len(example.completion_ids)
         if pieces.restore([name, sums], target):
             tick(len(shard))
         else:
             tally = Tally()
-            rows = [part for batch in _batches(shard, _BATCH_TOKENS[model.device.type]) for part in _score(scorer, batch, tally, tick)]
+            batches = padded_batches(shard, _BATCH_TOKENS[model.device.type])
+            rows = [part for batch in batches for part in _score(scorer, batch, tally, tick)]
             save_file({"signal": torch.cat(rows).contiguous()}, target / name, metadata={"kind": scorer.kind})
             (target / sums).write_text(json.dumps(asdict(tally)))
             pieces.keep([name, sums], target)
@@ -65,15 +67,3 @@ def _shards(examples: Sequence[Example], bytes_per_token: int) -> Iterator[list[
     """Rows of like length together, so that batches hold little padding."""
     in_order = sorted(examples, key=lambda e: (e.tokens, e.row.id))
     return in_shards(in_order, lambda e: len(e.completion_ids) * bytes_per_token, SHARD_BYTES)
-
-
-def _batches(shard: Sequence[Example], limit: int) -> Iterator[list[Example]]:
-    """Runs of a shard, whose rows are in rising length, of at most `limit` padded tokens (one row at least)."""
-    batch: list[Example] = []
-    for example in shard:
-        if batch and (len(batch) + 1) * example.tokens > limit:
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch

@@ -6,15 +6,15 @@ Files: kept.jsonl (ids in order), dropped.jsonl (id, reason, and for duplicates 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from distillery.api import reasons
 from distillery.api.result import StageResult
-from distillery_trainer.data.examples import completion_ids, read_lines, write_lines
+from distillery_trainer.data.examples import write_lines
 from distillery_trainer.data.likeness import normalized, words
 from distillery_trainer.data.templates import Renderer, choose_template
+from distillery_trainer.data.traces import HELD_OUT_LINES, TRAIN_LINES, TraceLine, open_traces
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.endings import end_ids
 from distillery_trainer.models.files import fetch_model, read_generation, read_tokenizer, traced_ends, traced_tokenizer
@@ -22,7 +22,6 @@ from distillery_trainer.runner.context import Outcome, StageContext
 
 #: Length of the word sequences that two texts must not share (Brown et al., 2020, arXiv 2005.14165, appendix C).
 GRAM = 13
-Line = Mapping[str, Any]
 _REMEDIES = {
     "short": "lower data.curation.minCompletionTokens",
     "tooLong": "raise training.maxSequenceLength",
@@ -34,20 +33,20 @@ _REMEDIES = {
 def run(context: StageContext) -> Outcome:
     """Filter in the order short, too long, contaminated, duplicate, so that a duplicate always names a row that is kept."""
     spec = context.job.spec
-    traces = context.fetch("traces", "train.jsonl", "heldout.jsonl", "teacher/*")
-    train, held = read_lines(traces / "train.jsonl"), read_lines(traces / "heldout.jsonl")
-    renderer = _renderer(context, traces / "teacher")
+    traces = open_traces(context, TRAIN_LINES, HELD_OUT_LINES, "teacher/*")
+    train, held = traces.train(), traces.held_out()
+    renderer = _renderer(context, traces.teacher)
     lengths = _lengths(train, renderer)
-    end = len(context.manifest("traces").lineage["endOfTurn"] or renderer.end)
+    end = len(traces.record.end_of_turn or renderer.end)
     contamination = Contamination(held, train) if spec.data.curation.decontaminate else None
     seen: dict[Hashable, str] = {}
     kept, dropped = [], []
     for line, (prompt, completion) in zip(train, lengths, strict=True):
         reason, other = _reason(line, completion - end, prompt + completion, context, contamination, seen)
         if reason is None:
-            kept.append({"id": line["id"]})
+            kept.append({"id": line.id})
         else:
-            dropped.append({"id": line["id"], "reason": reason, **({"of": other} if other else {})})
+            dropped.append({"id": line.id, "reason": reason, **({"of": other} if other else {})})
     counts = Counter(row["reason"] for row in dropped)
     told = ", ".join(f"{count} {reason} ({_REMEDIES[reason]})" for reason, count in sorted(counts.items()))
     if not kept:
@@ -55,7 +54,7 @@ def run(context: StageContext) -> Outcome:
     folder = context.new_folder("output")
     write_lines(folder / "kept.jsonl", kept)
     write_lines(folder / "dropped.jsonl", dropped)
-    spelled, spelling = renderer.plain.in_prompts(line["prompt"] for line in (*train, *held))
+    spelled, spelling = renderer.plain.in_prompts(line.prompt for line in (*train, *held))
     message = f"{len(kept)} of {len(train)} rows are kept" + (f"; dropped: {told}" if told else "") + (f"; {spelling}" if spelling else "")
     metrics = {"keptRows": float(len(kept)), **{f"{reason}Rows": float(count) for reason, count in sorted(counts.items())}}
     metrics |= {"promptsWithSpecialTokens": float(spelled)} if spelled else {}
@@ -63,7 +62,7 @@ def run(context: StageContext) -> Outcome:
 
 
 def _reason(
-    line: Line, tokens: int, length: int, context: StageContext, contamination: Contamination | None, seen: dict[Hashable, str]
+    line: TraceLine, tokens: int, length: int, context: StageContext, contamination: Contamination | None, seen: dict[Hashable, str]
 ) -> tuple[str | None, str | None]:
     """Why a row is dropped, and the id of the row that it repeats; (None, None) if it is kept."""
     spec = context.job.spec
@@ -71,15 +70,15 @@ def _reason(
         return "short", None
     if length > spec.training.max_sequence_length:
         if spec.data.overflow == "fail":
-            text = f"row {line['id']!r}: {length} tokens in the student's template are more than training.maxSequenceLength"
+            text = f"row {line.id!r}: {length} tokens in the student's template are more than training.maxSequenceLength"
             raise StageError(reasons.ROWS_INVALID, f"{text} ({spec.training.max_sequence_length}): raise it, or set data.overflow to drop")
         return "tooLong", None
     if contamination and (other := contamination.of(line)):
         return "contaminated", other
-    key = (normalized(line["prompt"]), normalized(line["completion"]))
+    key = (normalized(line.prompt), normalized(line.completion))
     if spec.data.curation.deduplicate and key in seen:
         return "duplicate", seen[key]
-    seen[key] = line["id"]
+    seen[key] = line.id
     return None, None
 
 
@@ -94,10 +93,10 @@ def _renderer(context: StageContext, teacher_folder: Path) -> Renderer:
     return Renderer(student, choose_template(context.job.spec.data.chat_template, student, teacher), ends)
 
 
-def _lengths(train: Iterable[Line], renderer: Renderer) -> list[tuple[int, int]]:
+def _lengths(train: Iterable[TraceLine], renderer: Renderer) -> list[tuple[int, int]]:
     """Tokens of each row's prompt and completion, end of turn included, as the student reads it."""
     try:
-        return [(len(renderer.prompt_ids(line["prompt"])), len(completion_ids(line, renderer))) for line in train]
+        return [(len(renderer.prompt_ids(line.prompt)), len(line.ids(renderer))) for line in train]
     except ValueError as error:
         raise StageError(reasons.ROWS_INVALID, f"data.chatTemplate: {error}; choose another template or change the rows") from error
 
@@ -109,25 +108,25 @@ class Contamination:
     not count: else a common instruction would drop every row.
     """
 
-    def __init__(self, held: Sequence[Line], train: Sequence[Line]) -> None:
-        self._prompts = {normalized(line["prompt"]): line["id"] for line in held}
-        self._grams = {gram: line["id"] for line in held for gram in grams(line)}
+    def __init__(self, held: Sequence[TraceLine], train: Sequence[TraceLine]) -> None:
+        self._prompts = {normalized(line.prompt): line.id for line in held}
+        self._grams = {gram: line.id for line in held for gram in grams(line)}
         for lines, least in ((held, 1), (train, 3)):
             counts = Counter(gram for line in lines for gram in set(grams(line)) if gram in self._grams)
             for gram, count in counts.items():
                 if count > max(least, len(lines) // 10):
                     del self._grams[gram]
 
-    def of(self, line: Line) -> str | None:
+    def of(self, line: TraceLine) -> str | None:
         """The held-out row that a training row repeats."""
-        same = self._prompts.get(normalized(line["prompt"]))
+        same = self._prompts.get(normalized(line.prompt))
         return same or next((self._grams[gram] for gram in grams(line) if gram in self._grams), None)
 
 
-def grams(line: Line) -> Iterator[int]:
+def grams(line: TraceLine) -> Iterator[int]:
     """Hashes of a row's sequences of 13 words, prompt (without system message) and completion in one."""
-    prompt = line["prompt"]
+    prompt = line.prompt
     told = [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt if m["role"] != "system"]
-    found = list(words([*told, line["completion"]]))
+    found = list(words([*told, line.completion]))
     for start in range(len(found) - GRAM + 1):
         yield hash(tuple(found[start : start + GRAM]))

@@ -7,25 +7,25 @@ the result is adopted: they are not part of what was measured.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from distillery.api import reasons
-from distillery.api.measure import EvaluationResult, EvaluationRow
+from distillery.api.measure import EvaluationResult, EvaluationRow, Generation
 from distillery.api.result import StageResult
-from distillery_trainer.data.examples import read_lines, write_lines
+from distillery_trainer.data.examples import write_lines
 from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.measure.gates import check_gates
-from distillery_trainer.measure.held_out import HeldOut
-from distillery_trainer.measure.metrics import TokenSums, decimal, exact_match, label_accuracy
+from distillery_trainer.measure.held_out import HeldOut, held_out
+from distillery_trainer.measure.metrics import TokenSums, decimal
 from distillery_trainer.models.device import pick_device, set_threads
 from distillery_trainer.models.endings import end_ids
 from distillery_trainer.models.files import ModelFiles, count_parameters, read_model, read_tokenizer
 from distillery_trainer.models.generate import generate
-from distillery_trainer.models.scoring import Scorer
+from distillery_trainer.models.scoring import Scorer, padded_batches
 from distillery_trainer.objectives.kernel import chunk_rows
 from distillery_trainer.runner.context import Outcome, StageContext
 from distillery_trainer.runner.manifest import Manifest
@@ -50,28 +50,25 @@ class Measured:
 def run(context: StageContext) -> Outcome:
     """Measure both and write the table."""
     spec = context.job.spec
-    traces = context.fetch("traces", "heldout.jsonl", "signal-heldout-*", "head.safetensors", "teacher/*")
-    lines = read_lines(traces / "heldout.jsonl")[: spec.evaluation.max_rows]
-    done, total = 0, 4 * len(lines)
+    held = held_out(context, "signal-heldout-*", "head.safetensors", "teacher/*")
+    done, total = 0, 4 * len(held.lines)
 
     def tick(rows: int) -> None:
         nonlocal done
         done += rows
         context.progress.report(done, total, "rows")
 
-    lineage = context.manifest("traces").lineage
-    held = HeldOut(lines, traces, lineage, spec.evaluation.generation, tick)
+    measure = Measure(held, spec.evaluation.generation, tick)
     trained = trained_student(context)
     set_threads(count_parameters(trained.model))
-    student = measure(trained, held)
-    baseline = measure(make_student(spec, traces / "teacher", context.work), held)
+    student = measure.of(trained)
+    baseline = measure.of(make_student(spec, held.traces.teacher, context.work))
     evaluation = table(held, student, baseline)
     folder = context.new_folder("output")
     (folder / "evaluation.json").write_text(evaluation.model_dump_json(by_alias=True, exclude_none=True, indent=1))
-    named = zip(lines, student.answers, strict=True)
-    write_lines(folder / "answers.jsonl", ({"id": line["id"], "answer": answer} for line, answer in named))
+    write_lines(folder / "answers.jsonl", held.named(student.answers))
     metrics = {row.metric: float(row.student) for row in evaluation.results if row.student is not None}
-    return Outcome(folder, StageResult(message=_told(evaluation), evaluation=evaluation), {}, metrics, {"rows": len(lines)})
+    return Outcome(folder, StageResult(message=_told(evaluation), evaluation=evaluation), {}, metrics, {"rows": len(held.lines)})
 
 
 def conclude(context: StageContext, manifest: Manifest) -> StageResult:
@@ -95,31 +92,40 @@ def trained_student(context: StageContext) -> Student:
     return Student(model, tokenizer, Renderer(tokenizer, template_of(tokenizer), end_ids(model.generation_config)), "spec.student")
 
 
-def measure(student: Student, held: HeldOut) -> Measured:
-    """Greedy answers to all rows, and the student's distribution over the reference completions against the teacher's."""
-    device = pick_device()
-    torch.nn.Module.to(student.model, device)
-    student.model.train(False)
-    rows = tokenized(held.lines, student)
-    signal = Signal(held.traces, held.lineage, device, int(student.head.weight.shape[0])) if held.white_box else None
-    sums = score(student, rows, signal, held.tick)
-    told = 0
+@dataclass(frozen=True)
+class Measure:
+    """What is asked of a model, in the same way of each."""
 
-    def on_batch(done: int) -> None:
-        nonlocal told
-        held.tick(done - told)
-        told = done
+    held: HeldOut
+    generation: Generation
+    tick: Callable[[int], None]
 
-    ids = generate(
-        student.model,
-        student.tokenizer,
-        [row.prompt for row in rows],
-        held.generation.max_new_tokens,
-        held.generation.batch_size,
-        stop_ids=student.renderer.stop_ids,
-        on_batch=on_batch,
-    )
-    return Measured([student.renderer.text(answer) for answer in ids], sums, count_parameters(student.model))
+    def of(self, student: Student) -> Measured:
+        """Greedy answers to all rows, and the student's distribution over the reference completions against the teacher's."""
+        device, held = pick_device(), self.held
+        torch.nn.Module.to(student.model, device)
+        student.model.train(False)
+        rows = tokenized(held.lines, student)
+        record, vocab = held.traces.record.signal, int(student.head.weight.shape[0])
+        signal = Signal(held.traces.folder, record, device, vocab) if record is not None and held.white_box else None
+        sums = score(student, rows, signal, self.tick)
+        told = 0
+
+        def on_batch(done: int) -> None:
+            nonlocal told
+            self.tick(done - told)
+            told = done
+
+        ids = generate(
+            student.model,
+            student.tokenizer,
+            [row.prompt for row in rows],
+            self.generation.max_new_tokens,
+            self.generation.batch_size,
+            stop_ids=student.renderer.stop_ids,
+            on_batch=on_batch,
+        )
+        return Measured([student.renderer.text(answer) for answer in ids], sums, count_parameters(student.model))
 
 
 @torch.inference_mode()
@@ -127,7 +133,7 @@ def score(student: Student, rows: Sequence[TrainingRow], signal: Signal | None, 
     """Sums over all completion tokens of the rows; logits are held for one chunk at a time."""
     scorer, sums = Scorer(student.model, "hiddenState", student.field), TokenSums()
     head = scorer.head
-    for batch in _batches(rows):
+    for batch in padded_batches(sorted(rows, key=lambda row: (row.tokens, row.id)), _BATCH_TOKENS):
         states, _ = scorer.score([(row.prompt, row.completion) for row in batch])
         hidden = torch.cat(states).to(head.weight.device)
         targets = torch.tensor([token for row in batch for token in row.completion], device=hidden.device)
@@ -142,20 +148,15 @@ def score(student: Student, rows: Sequence[TrainingRow], signal: Signal | None, 
 
 def table(held: HeldOut, student: Measured, baseline: Measured) -> EvaluationResult:
     """One row per metric; retention is of label accuracy where the rows have true answers, else of exact match."""
-    references = [line["completion"] for line in held.lines]
-    teacher_answers = [line["teacher_answer"] for line in held.lines]
-    sides = (teacher_answers, student.answers, baseline.answers)
-    scores = {"exactMatch": [exact_match(answers, references) for answers in sides]}
-    if held.answer is not None:
-        truths, how = [line["truth"] for line in held.lines], held.answer
-        scores["labelAccuracy"] = [label_accuracy(answers, truths, how) for answers in sides]
+    sides = [held.scores(answers) for answers in (held.teacher_answers, student.answers, baseline.answers)]
+    scores = {metric: [side[metric] for side in sides] for metric in sides[0]}
     rows = [_compared(metric, *values) for metric, values in scores.items()]
     main = rows[-1]
     if main.retention is not None:
         teacher, _, untrained = scores[main.metric]
         rows.append(EvaluationRow(metric="retention", student=main.retention, baseline=decimal(untrained / teacher)))
     rows += _distributions(student.sums, baseline.sums, held.white_box)
-    parameters = held.lineage["teacher"].get("parameters")
+    parameters = held.traces.record.teacher.parameters
     return EvaluationResult(
         results=rows,
         compression=decimal(parameters / student.parameters) if parameters else None,
@@ -185,18 +186,6 @@ def _distributions(student: TokenSums, baseline: TokenSums, white_box: bool) -> 
 def _compared(metric: str, teacher: float, student: float, baseline: float) -> EvaluationRow:
     row = EvaluationRow(metric=metric, teacher=decimal(teacher), student=decimal(student), baseline=decimal(baseline))
     return row.model_copy(update={"retention": decimal(student / teacher)}) if teacher else row
-
-
-def _batches(rows: Sequence[TrainingRow]) -> Iterator[list[TrainingRow]]:
-    """Rows of like length together, at most _BATCH_TOKENS padded tokens at once (one row at least)."""
-    batch: list[TrainingRow] = []
-    for row in sorted(rows, key=lambda row: (row.tokens, row.id)):
-        if batch and (len(batch) + 1) * row.tokens > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _told(evaluation: EvaluationResult) -> str:

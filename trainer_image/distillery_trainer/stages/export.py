@@ -12,13 +12,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from distillery.api import reasons
 from distillery.api.digest import digest
-from distillery.api.kinds import EVALUATE, EXPORT, TRACES, TRAIN, stage_name
+from distillery.api.kinds import EVALUATE, EXPORT, TRAIN, stage_name
 from distillery.api.measure import Artifact, Export, MetricValue
 from distillery.api.result import StageResult
 from distillery_trainer.data.examples import read_lines, write_lines
@@ -26,7 +25,8 @@ from distillery_trainer.data.templates import Renderer, template_of
 from distillery_trainer.errors import Missing, StageError
 from distillery_trainer.export.runtimes import main_file, make, open_runtime
 from distillery_trainer.measure.gates import judged
-from distillery_trainer.measure.metrics import answer_of, decimal, exact_match, label_accuracy
+from distillery_trainer.measure.held_out import HeldOut, held_out
+from distillery_trainer.measure.metrics import decimal, exact_match
 from distillery_trainer.models.device import set_threads
 from distillery_trainer.models.endings import end_ids
 from distillery_trainer.models.positions import position_limit
@@ -43,10 +43,10 @@ _NOT_MADE = (reasons.UNSUPPORTED, reasons.DOES_NOT_FIT, reasons.MODEL_UNREADABLE
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The held-out rows as the student sees them."""
+class Reading:
+    """The held-out rows as the student reads them."""
 
-    lines: Sequence[dict[str, Any]]
+    held: HeldOut
     prompts: Sequence[Sequence[int]]
     renderer: Renderer
     positions: int
@@ -61,22 +61,21 @@ def run(context: StageContext) -> Outcome:
     export, evaluation = export_of(context), context.job.spec.evaluation
     set_threads()
     model = context.fetch(TRAIN, "model/*") / "model"
-    held = held_out(context, model)
-    total = len(held.lines)
+    held = held_out(context)
+    rows, total = reading(held, model), len(held.lines)
     context.progress.report(0, total, "rows", message=f"writing {export.format} {export.quantization}")
     folder = context.new_folder("output")
     began = time.perf_counter()
     try:
         make(export, model, folder / "artifact")
         seconds = time.perf_counter() - began
-        answers, speed, runtime = _answers(context, export, folder / "artifact", held)
+        answers, speed, runtime = _answers(context, export, folder / "artifact", rows)
     except StageError as error:
         if error.reason not in _NOT_MADE:
             raise
         return _unmade(export, folder, error.message)
-    write_lines(folder / "answers.jsonl", ({"id": line["id"], "answer": answer} for line, answer in zip(held.lines, answers, strict=True)))
-    lineage = context.manifest(TRACES).lineage
-    metrics = measured(held.lines, answers, lineage["answer"], _student_answers(context, model, held))
+    write_lines(folder / "answers.jsonl", held.named(answers))
+    metrics = measured(held, answers, _student_answers(context, model, rows))
     metrics |= {"tokensPerSecond": round(speed, 1), "exportSeconds": round(seconds, 1)}
     artifact = _described(export, folder / "artifact", metrics)
     (folder / "artifact.json").write_text(artifact.model_dump_json(by_alias=True, exclude_none=True, indent=1))
@@ -104,60 +103,50 @@ def export_of(context: StageContext) -> Export:
     return next(e for e in context.job.spec.exports if stage_name(EXPORT, e.name) == context.stage)
 
 
-def held_out(context: StageContext, model: Path) -> HeldOut:
-    """The held-out rows that count, rendered with the published template."""
-    lines = read_lines(context.fetch(TRACES, "heldout.jsonl") / "heldout.jsonl")[: context.job.spec.evaluation.max_rows]
+def reading(held: HeldOut, model: Path) -> Reading:
+    """The rows rendered with the published template."""
     tokenizer, config = AutoTokenizer.from_pretrained(model), AutoConfig.from_pretrained(model)
     renderer = Renderer(tokenizer, template_of(tokenizer), end_ids(GenerationConfig.from_pretrained(model)))
-    return HeldOut(lines, [renderer.prompt_ids(line["prompt"]) for line in lines], renderer, position_limit(config))
+    return Reading(held, [renderer.prompt_ids(line.prompt) for line in held.lines], renderer, position_limit(config))
 
 
-def measured(
-    lines: Sequence[dict[str, Any]], answers: Sequence[str], answer: dict[str, Any] | None, student: Sequence[str]
-) -> dict[str, float]:
+def measured(held: HeldOut, answers: Sequence[str], student: Sequence[str]) -> dict[str, float]:
     """What gates may speak of: of the answers against the rows, and against the `student` before export."""
-    references, teacher = [line["completion"] for line in lines], [line["teacher_answer"] for line in lines]
-    metrics = {"exactMatch": exact_match(answers, references)}
-    score, best = metrics["exactMatch"], exact_match(teacher, references)
-    how = answer_of(answer)
-    if how is not None:
-        truths = [line["truth"] for line in lines]
-        score, best = label_accuracy(answers, truths, how), label_accuracy(teacher, truths, how)
-        metrics["labelAccuracy"] = score
-    if best:
-        metrics["retention"] = score / best
-    metrics["agreement"] = exact_match(answers, student)
-    return metrics
+    metrics = held.scores(answers)
+    main = list(metrics)[-1]
+    if best := held.scores(held.teacher_answers)[main]:
+        metrics["retention"] = metrics[main] / best
+    return {**metrics, "agreement": exact_match(answers, student)}
 
 
-def _answers(context: StageContext, export: Export, artifact: Path, held: HeldOut) -> tuple[list[str], float, str]:
+def _answers(context: StageContext, export: Export, artifact: Path, rows: Reading) -> tuple[list[str], float, str]:
     """The artifact's answers, how many tokens it wrote in a second, and what ran it."""
     generation = context.job.spec.evaluation.generation
-    longest = max(map(len, held.prompts)) + generation.max_new_tokens
-    runtime = open_runtime(export, artifact, held.renderer.stop_ids, longest, held.positions, generation.batch_size)
+    longest, total = max(map(len, rows.prompts)) + generation.max_new_tokens, len(rows.prompts)
+    runtime = open_runtime(export, artifact, rows.renderer.stop_ids, longest, rows.positions, generation.batch_size)
     with runtime:
         began = time.perf_counter()
-        ids = runtime.answer(held.prompts, generation.max_new_tokens, lambda done: context.progress.report(done, len(held.lines), "rows"))
+        ids = runtime.answer(rows.prompts, generation.max_new_tokens, lambda done: context.progress.report(done, total, "rows"))
         seconds = time.perf_counter() - began
-    answers = [held.text(prompt, answer) for prompt, answer in zip(held.prompts, ids, strict=True)]
+    answers = [rows.text(prompt, answer) for prompt, answer in zip(rows.prompts, ids, strict=True)]
     return answers, sum(map(len, ids)) / seconds, runtime.name
 
 
-def _student_answers(context: StageContext, model: Path, held: HeldOut) -> list[str]:
+def _student_answers(context: StageContext, model: Path, rows: Reading) -> list[str]:
     """What the student answered before export: as evaluate wrote it down, else asked again."""
     try:
-        told = {line["id"]: line["answer"] for line in read_lines(context.fetch(EVALUATE, "answers.jsonl") / "answers.jsonl")}
+        told = {row["id"]: row["answer"] for row in read_lines(context.fetch(EVALUATE, "answers.jsonl") / "answers.jsonl")}
     except (Missing, KeyError):
         log.info("the answers of the evaluate stage are not there: the student is asked again")
         told = {}
-    if all(line["id"] in told for line in held.lines):
-        return [told[line["id"]] for line in held.lines]
+    if all(line.id in told for line in rows.held.lines):
+        return [told[line.id] for line in rows.held.lines]
     from distillery_trainer.export.safetensors import Transformers
 
     generation = context.job.spec.evaluation.generation
-    with Transformers(model, held.renderer.stop_ids, generation.batch_size) as student:
-        ids = student.answer(held.prompts, generation.max_new_tokens)
-    return [held.text(prompt, answer) for prompt, answer in zip(held.prompts, ids, strict=True)]
+    with Transformers(model, rows.renderer.stop_ids, generation.batch_size) as student:
+        ids = student.answer(rows.prompts, generation.max_new_tokens)
+    return [rows.text(prompt, answer) for prompt, answer in zip(rows.prompts, ids, strict=True)]
 
 
 def _unmade(export: Export, folder: Path, why: str) -> Outcome:

@@ -18,6 +18,7 @@ from distillery.api.kinds import CURATE, EVALUATE, EXPORT, TRACES, TRAIN, stage_
 from distillery.api.measure import Artifact, EvaluationResult
 from distillery.api.result import StageResult
 from distillery.api.stages import planned_stages
+from distillery_trainer.data.traces import HELD_OUT_LINES, TRAIN_LINES, TracesRecord
 from distillery_trainer.export.runtimes import main_file
 from distillery_trainer.measure.gates import judged
 from distillery_trainer.publishing.model_card import card
@@ -111,24 +112,27 @@ def _lineage(context: StageContext) -> dict[str, Any]:
     """From whom, from which rows, by which settings and stages."""
     spec = context.job.spec
     traces, curate, train = context.manifest(TRACES), context.manifest(CURATE), context.manifest(TRAIN)
+    record = TracesRecord.of(traces)
+    told = record.wire()
     student = {**train.lineage.get("student", {}), "origin": spec.student.model_dump(mode="json", by_alias=True, exclude_none=True)}
     if spec.student.model is not None:
         student["uri"] = spec.student.model.uri
         student["origin"]["model"].pop("credentialsSecretRef", None)
     dropped = {reason: count for reason, count in curate.counts.items() if reason not in ("kept", "dropped")}
     if traces.counts.get("dropped"):
-        dropped = {**traces.lineage.get("dropped", {"cut or too long": traces.counts["dropped"]}), **dropped}
+        lost = {"cut or too long": traces.counts["dropped"]} if record.dropped is None else record.dropped
+        dropped = {**lost, **dropped}
     evaluation, rows = spec.data.evaluation or spec.data.train, spec.data.train
     hashes = {stage.name: context.inputs[stage.name] for stage in planned_stages(spec)[:-1] if stage.name in context.inputs}
     return {
-        "teacher": {**traces.lineage.get("teacher", {}), **_terms(context)},
-        **{name: traces.lineage[name] for name in ("usage", "meanEntropy") if name in traces.lineage},
+        "teacher": {**record.teacher.wire(), **_terms(context)},
+        **{name: told[name] for name in ("usage", "meanEntropy") if name in told},
         "declaredUse": spec.governance.declared_use.wire() if spec.governance else None,
-        "signal": traces.lineage.get("signal"),
+        "signal": told.get("signal"),
         "student": student,
         "data": {
-            "train": {**_rows(traces, "train.jsonl", rows.uri if rows else None), "rows": curate.counts.get("kept", 0)},
-            "heldOut": {**_rows(traces, "heldout.jsonl", evaluation.uri if evaluation else None), "rows": traces.counts.get("heldOut", 0)},
+            "train": {**_rows(traces, TRAIN_LINES, rows.uri if rows else None), "rows": curate.counts.get("kept", 0)},
+            "heldOut": {**_rows(traces, HELD_OUT_LINES, evaluation.uri if evaluation else None), "rows": traces.counts.get("heldOut", 0)},
             "dropped": dropped,
         },
         "method": spec.method.wire(),

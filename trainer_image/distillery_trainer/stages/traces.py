@@ -16,6 +16,7 @@ from distillery.api.base import number
 from distillery.api.result import StageResult
 from distillery_trainer.data.examples import Dropped, Example, fitting, write_lines
 from distillery_trainer.data.selection import read, require_rows, select
+from distillery_trainer.data.traces import HELD_OUT_LINES, TRAIN_LINES, SignalRecord, TracesRecord
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.models.scoring import Scorer, Tally, signal_kind
 from distillery_trainer.runner.context import Outcome, StageContext
@@ -110,8 +111,8 @@ def _written(stage: _Run, train: list[Example], held: list[Example], soft: bool)
         head = {"weight": scorer.head.weight, **({} if scorer.head.bias is None else {"bias": scorer.head.bias})}
         save_file({name: tensor.cpu().contiguous().clone() for name, tensor in head.items()}, folder / "head.safetensors")
     teacher.save(folder / "teacher")
-    write_lines(folder / "train.jsonl", (example.wire() for example in train))
-    write_lines(folder / "heldout.jsonl", (example.wire() for example in held))
+    write_lines(folder / TRAIN_LINES, (example.wire() for example in train))
+    write_lines(folder / HELD_OUT_LINES, (example.wire() for example in held))
     write_lines(folder / "dropped.jsonl", stage.dropped.lines)
     tally = trained if trained.tokens else tested
     metrics = {"trainRows": len(train), "heldOutRows": len(held), "droppedRows": len(stage.dropped.lines), **_means(tally)}
@@ -137,18 +138,19 @@ def _message(metrics: dict[str, float], dropped: str) -> str:
 def _lineage(stage: _Run, scorer: Scorer, entropy: float) -> dict[str, Any]:
     spec, head = stage.context.job.spec, scorer.head
     evaluation = spec.data.evaluation
-    return {
-        "teacher": stage.teacher.lineage(),
-        "signal": {
-            "kind": scorer.kind,
-            "dtype": str(stage.teacher.model.dtype).removeprefix("torch."),
-            "width": int(head.weight.shape[0 if scorer.kind == "logits" else 1]),
-            "logitScale": head.scale,
-            "logitSoftcap": head.softcap,
-        },
-        "answer": evaluation.answer.wire() if evaluation and evaluation.answer else None,
-        "meanEntropy": entropy,
-        "endOfTurn": list(stage.teacher.renderer.end),
-        "format": spec.data.train.format if spec.data.train else None,
-        "chatTemplate": stage.teacher.renderer.template,
-    }
+    signal = SignalRecord(
+        kind=scorer.kind,
+        dtype=str(stage.teacher.model.dtype).removeprefix("torch."),
+        width=int(head.weight.shape[0 if scorer.kind == "logits" else 1]),
+        logit_scale=head.scale,
+        logit_softcap=head.softcap,
+    )
+    return TracesRecord(
+        teacher=stage.teacher.record(),
+        signal=signal,
+        answer=evaluation.answer.wire() if evaluation and evaluation.answer else None,
+        mean_entropy=entropy,
+        end_of_turn=list(stage.teacher.renderer.end),
+        format=spec.data.train.format if spec.data.train else None,
+        chat_template=stage.teacher.renderer.template,
+    ).wire()

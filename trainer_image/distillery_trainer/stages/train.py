@@ -23,7 +23,8 @@ from distillery.api.job import DistillationJobSpec
 from distillery.api.method import Method
 from distillery.api.result import StageResult
 from distillery.api.training import Training
-from distillery_trainer.data.examples import read_lines, write_lines
+from distillery_trainer.data.examples import kept_ids, write_lines
+from distillery_trainer.data.traces import TRAIN_LINES, TraceLine, Traces, open_traces
 from distillery_trainer.errors import StageError, Stopped
 from distillery_trainer.models.device import autocast, pick_device, set_threads, training_dtype
 from distillery_trainer.models.files import count_parameters
@@ -59,11 +60,9 @@ class Run:
 def run(context: StageContext) -> Outcome:
     """Train the student on the rows that were kept, and leave the model that is evaluated, exported and published."""
     spec = context.job.spec
-    traces = context.fetch("traces", "train.jsonl", "signal-train-*", "head.safetensors", "teacher/*")
-    kept = {line["id"] for line in read_lines(context.fetch("curate", "kept.jsonl") / "kept.jsonl")}
-    lineage = context.manifest("traces").lineage
-    lines = [line for line in read_lines(traces / "train.jsonl") if line["id"] in kept]
-    setup = prepare(spec, make_student(spec, traces / "teacher", context.work), lines, traces, lineage)
+    traces = open_traces(context, TRAIN_LINES, "signal-train-*", "head.safetensors", "teacher/*")
+    lines = traces.train(kept_ids(context.fetch("curate", "kept.jsonl") / "kept.jsonl"))
+    setup = prepare(spec, make_student(spec, traces.teacher, context.work), lines, traces)
     checkpoints = Checkpoints(context.output, context.work_folder, context.work / "checkpoints")
     threads = set_threads(count_parameters(setup.student.model))
     log.info(
@@ -78,13 +77,13 @@ def run(context: StageContext) -> Outcome:
         remedy = "lower training.microBatchSize (the result stays the same) or training.maxSequenceLength, or use student.lora"
         raise StageError(reasons.DOES_NOT_FIT, f"training: {text}: {remedy} ({str(error)[:200]})") from error
     folder = context.new_folder("output")
-    end = lineage["endOfTurn"] or setup.student.renderer.end
+    end = traces.record.end_of_turn or setup.student.renderer.end
     setup.student.save(folder / "model", int(end[-1]))
     write_lines(folder / "log.jsonl", history)
     return _outcome(folder, setup, history, threads)
 
 
-def prepare(spec: DistillationJobSpec, student: Student, lines: list[Line], traces: Path, lineage: dict[str, Any]) -> Run:
+def prepare(spec: DistillationJobSpec, student: Student, lines: list[TraceLine], traces: Traces) -> Run:
     """Move the student to its device and tokenize the rows. StageError where rows, student and signal do not go together."""
     device, training = pick_device(), spec.training
     torch.nn.Module.to(student.model, device)
@@ -92,7 +91,7 @@ def prepare(spec: DistillationJobSpec, student: Student, lines: list[Line], trac
     rows = tokenized(lines, student)
     # refuses a family whose logits are made in a way that the loss does not know
     Scorer(student.model, "hiddenState", student.field).score([(rows[0].prompt, rows[0].completion)])
-    signal = open_signal(traces, lineage, device, int(student.head.weight.shape[0])) if weights.response else None
+    signal = open_signal(traces, device, int(student.head.weight.shape[0])) if weights.response else None
     steps = planned_steps(len(rows), training.global_batch_size, training.max_steps, training.epochs)
     return Run(training, student, rows, signal, weights, steps, device, training_dtype(training.precision, device))
 

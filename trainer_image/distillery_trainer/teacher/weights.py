@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from distillery.api.teacher import TeacherModel
 from distillery_trainer.data.templates import Renderer, template_of
+from distillery_trainer.data.traces import TeacherRecord
 from distillery_trainer.models.device import frozen_dtype, pick_device, set_threads
 from distillery_trainer.models.endings import end_ids, savable
 from distillery_trainer.models.files import ModelFiles, count_parameters, fetch_model, read_config, read_model, read_tokenizer
@@ -36,20 +37,20 @@ class Teacher:
         """Longest sequence that it can see, in tokens."""
         return position_limit(self.model.config)
 
-    def lineage(self) -> dict[str, Any]:
+    def record(self) -> TeacherRecord:
         """What later stages and the model card say about it."""
         head: Any = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        return {
-            "uri": self.files.uri,
-            "digest": self.digest,
-            "license": self.files.license,
-            "parameters": count_parameters(self.model),
-            "architecture": (self.model.config.architectures or [type(self.model).__name__])[0],
-            "modelType": self.model.config.model_type,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "vocabSize": int(head.weight.shape[0]),
-            "tokenizerSize": len(self.tokenizer),
-        }
+        return TeacherRecord(
+            uri=self.files.uri,
+            digest=self.digest,
+            license=self.files.license,
+            parameters=count_parameters(self.model),
+            architecture=(self.model.config.architectures or [type(self.model).__name__])[0],
+            model_type=self.model.config.model_type,
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            vocab_size=int(head.weight.shape[0]),
+            tokenizer_size=len(self.tokenizer),
+        )
 
     def save(self, folder: Path) -> None:
         """Configuration, tokenizer and template: what a student needs to know of the teacher, without its weights."""

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 
 from distillery.api import reasons
-from distillery_trainer.data.examples import completion_ids
+from distillery_trainer.data.traces import Place, TraceLine
 from distillery_trainer.errors import StageError
 from distillery_trainer.models.positions import position_limit
-from distillery_trainer.signal.read import Place
 from distillery_trainer.student.make import Student
 
 
@@ -37,7 +35,7 @@ class TrainingRow:
         return len(self.prompt) + len(self.completion)
 
 
-def tokenized(lines: Iterable[Mapping[str, Any]], student: Student) -> list[TrainingRow]:
+def tokenized(lines: Iterable[TraceLine], student: Student) -> list[TrainingRow]:
     """Lines of train.jsonl or heldout.jsonl for this student: its own prompt, the traced completion (read anew where that is text).
 
     Done once, before the first step.
@@ -45,8 +43,8 @@ def tokenized(lines: Iterable[Mapping[str, Any]], student: Student) -> list[Trai
     rows = []
     vocab, limit = int(student.head.weight.shape[0]), position_limit(student.model.config)
     for line in lines:
-        completion = tuple(completion_ids(line, student.renderer))
-        row = TrainingRow(line["id"], tuple(student.renderer.prompt_ids(line["prompt"])), completion, line["signal"])
+        completion = tuple(line.ids(student.renderer))
+        row = TrainingRow(line.id, tuple(student.renderer.prompt_ids(line.prompt)), completion, line.signal)
         if row.tokens > limit:
             text = f"row {row.id!r} has {row.tokens} tokens, but the student sees {limit}: lower training.maxSequenceLength to {limit}"
             raise StageError(reasons.DOES_NOT_FIT, f"{student.field}: {text}, so that such rows are dropped, or use a longer student")

@@ -13,6 +13,7 @@ from distillery.api.result import StageResult
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.data.examples import Example, fitting, write_lines
 from distillery_trainer.data.selection import require_rows
+from distillery_trainer.data.traces import Place
 from distillery_trainer.runner.context import Outcome, StageContext
 
 from .answers import CUT, UNANSWERED, Answered, Choice
@@ -77,7 +78,7 @@ class Assembly:
                     self.selection.dropped.add(named.row, "train", choice.problem, choice.detail)
                 else:
                     named.completion, named.reasoning = choice.text, choice.reasoning
-                    named.completion_ids, named.signal = self._ids(choice.text), choice.signal
+                    named.completion_ids, named.signal = self._ids(choice.text), _place(choice)
                     made.append(named)
         if self.selection.renderer is None:
             return made
@@ -156,3 +157,9 @@ def _told(signal: Mapping[str, Any] | None, rows: int) -> str:
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(signal["without"].items()))
     rest = f", the others are learned from as text ({why})" if why else ""
     return f"; log-probabilities of {signal['rows']} of {rows} rows{rest}"
+
+
+def _place(choice: Choice) -> Place | None:
+    """Where the distributions of a choice are kept, until write_shards puts them elsewhere."""
+    kept = choice.signal
+    return None if kept is None else Place(shard=kept["piece"], offset=kept["offset"], length=kept["length"])

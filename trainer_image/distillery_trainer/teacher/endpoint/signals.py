@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from distillery_trainer.data.examples import Example
+from distillery_trainer.data.traces import Place
 from distillery_trainer.signal.shards import SHARD_BYTES, in_shards
 
 from .distribution import Distribution
@@ -37,7 +38,7 @@ def save(path: Path, distributions: Sequence[Distribution]) -> None:
 
 
 def write_shards(examples: Sequence[Example], fetch: Callable[[str], Path], folder: Path) -> int:
-    """Put what the examples' `signal` (piece, offset, length) names into shards in `folder`, and name those; how many rows have one."""
+    """Put what the examples' `signal` names in the files of pieces into shards in `folder`, and name those; how many rows have one."""
 
     @lru_cache(_OPEN)
     def opened(piece: str) -> Any:
@@ -47,12 +48,12 @@ def write_shards(examples: Sequence[Example], fetch: Callable[[str], Path], fold
     for number, shard in enumerate(_shards([example for example in examples if example.signal], _width(examples, opened))):
         name, offset, parts = f"signal-train-{number:05d}.safetensors", 0, []
         for example in shard:
-            place: dict[str, Any] = example.signal or {}
-            part = slice(place["offset"], place["offset"] + place["length"])
-            tensors = (opened(place["piece"]).get_slice(tensor)[part] for tensor in ("ids", "logprobs", "tail"))
+            place = _place(example)
+            part = slice(place.offset, place.offset + place.length)
+            tensors = (opened(place.shard).get_slice(tensor)[part] for tensor in ("ids", "logprobs", "tail"))
             parts.append(Distribution(*tensors))
-            example.signal = {"shard": name, "offset": offset, "length": place["length"]}
-            offset += place["length"]
+            example.signal = Place(shard=name, offset=offset, length=place.length)
+            offset += place.length
         save(folder / name, parts)
         rows += len(shard)
     return rows
@@ -61,8 +62,14 @@ def write_shards(examples: Sequence[Example], fetch: Callable[[str], Path], fold
 def _width(examples: Sequence[Example], opened: Callable[[str], Any]) -> int:
     """Alternatives per token."""
     first = next((example.signal for example in examples if example.signal), None)
-    return int(opened(first["piece"]).get_slice("ids").get_shape()[1]) if first else 0
+    return int(opened(first.shard).get_slice("ids").get_shape()[1]) if first else 0
 
 
 def _shards(examples: Sequence[Example], k: int) -> Iterator[list[Example]]:
-    return in_shards(examples, lambda example: (example.signal or {})["length"] * (8 * k + 4), SHARD_BYTES)
+    return in_shards(examples, lambda example: _place(example).length * (8 * k + 4), SHARD_BYTES)
+
+
+def _place(example: Example) -> Place:
+    if example.signal is None:
+        raise ValueError(f"row {example.row.id!r} has no distributions")
+    return example.signal
