@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
 
 from distillery.api import reasons
 from distillery.api.kinds import EVALUATE, PREFLIGHT, TRACES
-from distillery.api.measure import Artifact
 from distillery.api.result import StageResult
 from distillery.api.stages import Stage, gates_of
 from distillery.api.status import StageProgress, StageStatus
@@ -18,6 +16,7 @@ from distillery.timestamps import moment, stamp
 
 from .claim import LONGEST_PROMPT, REQUESTS
 from .outcomes import Outcome, outcome
+from .published import published
 from .situation import MOST_STALE_RUNS, SATISFIED, Draft, Situation, accepted, is_open
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 10.0, 300.0
@@ -131,7 +130,7 @@ def _succeeded(situation: Situation, draft: Draft, planned: Stage, result: Stage
     )
     if planned.kind == PREFLIGHT:
         draft = _hashed(situation, draft, result)
-    return _published(draft, result)
+    return replace(draft, status=published(draft.status, result))
 
 
 def _untold(situation: Situation, result: StageResult) -> str:
@@ -167,31 +166,7 @@ def _hashed(situation: Situation, draft: Draft, result: StageResult) -> Draft:
     return draft.with_status(artifacts=[a for a in draft.status.artifacts if a.name in exported])
 
 
-def _published(draft: Draft, result: StageResult) -> Draft:
-    """The parts of a result that the job's own status shows."""
-    change = {"evaluation": result.evaluation, "model_uri": result.model_uri, "report_uri": result.report_uri}
-    draft = draft.with_status(**{name: value for name, value in change.items() if value is not None})
-    if result.artifact is not None:
-        draft = _with_artifact(draft, result.artifact.model_copy(update={"uri": None}))
-    for artifact in result.artifacts or ():
-        draft = _with_artifact(draft, artifact)
-    return draft
-
-
-def _with_artifact(draft: Draft, artifact: Artifact) -> Draft:
-    """Listed under its name; one that missed its gates without a URI, and a trimmed one with what was measured before."""
-    before = next((a for a in draft.status.artifacts if a.name == artifact.name), None)
-    change: dict[str, object] = {} if artifact.passed is not False else {"uri": None}
-    if before and not artifact.evaluation:
-        change["evaluation"] = before.evaluation
-    artifact = artifact.model_copy(update=change)
-    others: Sequence[Artifact] = draft.status.artifacts
-    if before:
-        return draft.with_status(artifacts=[artifact if a.name == artifact.name else a for a in others])
-    return draft.with_status(artifacts=[*others, artifact][:8])
-
-
 def _when(situation: Situation, found: Outcome) -> str:
     """When the run ended; never later than now, whatever another machine's clock says."""
     ended = moment(found.ended) if found.ended else situation.now
-    return stamp(min(ended, situation.now + timedelta(0)))
+    return stamp(min(ended, situation.now))

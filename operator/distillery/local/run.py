@@ -21,6 +21,7 @@ from distillery.api.reasons import INTERNAL_ERROR
 from distillery.api.result import DONE, Progress, StageResult, parse_result
 from distillery.api.stages import Stage, planned_stages
 from distillery.api.status import DistillationJobStatus, JobProgress, StageProgress, StageStatus
+from distillery.decide.published import published
 
 Show = Callable[[DistillationJobStatus], None]
 POLL_SECONDS = 0.5
@@ -56,7 +57,7 @@ def run_job(job: FrozenJob, work: Path, show: Show) -> DistillationJobStatus:
         took = f"{time.monotonic() - before:.0f} s"
         ended = {"hash": hashes[stage.name], "metrics": result.metrics, "message": f"{took}. {result.message}"}
         status = _with_stage(status, stage.name, state="Succeeded", progress=StageProgress(percentage=100), **ended)
-        status = _with_result(status, result)
+        status = published(status, result)
         show(status)
     status = status.model_copy(update={"phase": "Succeeded", "progress": JobProgress(percentage=100)})
     show(status)
@@ -126,12 +127,3 @@ def _with_stage(status: DistillationJobStatus, name: str, **change: object) -> D
     stages = [s.model_copy(update=change) if s.name == name else s for s in status.stages]
     done = sum(100 if s.state in ("Succeeded", "Reused") else (s.progress.percentage if s.progress else 0) for s in stages)
     return status.model_copy(update={"stages": stages, "progress": JobProgress(percentage=done // len(stages))})
-
-
-def _with_result(status: DistillationJobStatus, result: StageResult) -> DistillationJobStatus:
-    change = {
-        name: value for name in ("evaluation", "model_uri", "report_uri", "artifacts") if (value := getattr(result, name)) is not None
-    }
-    if result.artifact and "artifacts" not in change:
-        change["artifacts"] = [*status.artifacts, result.artifact]
-    return status.model_copy(update=change)
