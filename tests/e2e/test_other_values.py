@@ -35,7 +35,7 @@ def test_a_namespace_that_is_not_watched_is_left_alone(
             left = other.apply(other.job("left"))
             seen = team.apply(team.job("seen", suspend=True))
             team.wait(lambda: team.condition(seen, "Suspended").get("status") == "True", "the watched namespace's job to be seen", 90)
-            assert other.get(left)["status"] == {"observedGeneration": -1}
+            assert other.get(left)["status"] == {"observedGeneration": -1, "activeSeconds": 0}
             assert (other.jobs(left), other.pods(left)) == ([], [])
             assert json.loads(other.kubectl("get", "events", "-o", "json"))["items"] == []
         other.wait(lambda: other.stage(left, "preflight").get("runs"), "the other namespace's job to begin", 90)
