@@ -115,7 +115,7 @@ class DistillationJobStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     progress: JobProgress | None = Field(None, description="Of the whole job.")
-    stages: Annotated[list[StageStatus], Field(max_length=24)] = Field(
+    stages: Annotated[list[StageStatus], Field(max_length=41)] = Field(
         default=[], description="In order.", json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
     )
     evaluation: EvaluationResult | None = Field(None, description="Teacher, student and untrained baseline on the held-out rows.")

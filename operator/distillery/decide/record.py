@@ -113,6 +113,7 @@ def _interrupted(situation: Situation, draft: Draft, name: str) -> Draft:
 
 def _succeeded(situation: Situation, draft: Draft, planned: Stage, result: StageResult, found: Outcome) -> Draft:
     name = planned.name
+    result = result.named([later.name for later in situation.plan.stages[1:]])
     if planned.kind == PREFLIGHT and (missing := _untold(situation, result)):
         message = f"preflight ended without {missing}: trainer image and operator do not fit each other"
         return _failed(

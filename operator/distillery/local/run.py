@@ -51,7 +51,7 @@ def run_job(job: FrozenJob, work: Path, show: Show) -> DistillationJobStatus:
         for progress in _run_stage(job, stage, hashes, work):
             status = _with_stage(status, stage.name, state="Running", runs=1, **_progress(progress))
             show(status)
-        result = _result(work, stage)
+        result = _result(work, stage).named([later.name for later in planned_stages(job.spec)[1:]])
         hashes.update(result.hashes or {})
         reused.update(result.reused or [])
         took = f"{time.monotonic() - before:.0f} s"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.operator.objects import EXPORT, OUTPUT, SPEC, Story, pod
+from tests.unit.operator.objects import DIGESTS, EXPORT, OUTPUT, SPEC, Story, pod
 
 from distillery.api import reasons
+from distillery.api.hashes import stage_hashes
+from distillery.api.job import DistillationJobSpec
 from distillery.api.measure import Artifact, EvaluationResult, EvaluationRow, MetricValue
 
 
@@ -87,6 +89,18 @@ def test_reused_stages_get_no_pod(reused: list[str], created: set[str]) -> None:
     assert {s.name for s in decision.status.stages if s.state == "Reused"} == set(reused)
     if "traces" in reused:
         assert story.condition("TracesReady")[:2] == ("True", "Reused")
+
+
+def test_hashes_that_are_told_by_position_are_those_of_the_stages() -> None:
+    """As preflight does where names and message would be too long for a termination message."""
+    story = Story(SPEC | {"exports": [EXPORT]})
+    story.settle()
+    decision = story.finish("preflight", message="\U0001f511" * 1024, reused=["traces", "curate"])
+    (pod,) = story.run("preflight").pods
+    assert '"byPosition"' in pod.text
+    hashes = stage_hashes(DistillationJobSpec.model_validate(dict(story.job.spec)), DIGESTS, "owner")
+    assert {stage.name: stage.hash for stage in decision.status.stages if stage.name != "preflight"} == hashes
+    assert [stage.name for stage in decision.status.stages if stage.state == "Reused"] == ["traces", "curate"]
 
 
 def test_preflight_without_all_hashes_is_a_failed_attempt() -> None:
