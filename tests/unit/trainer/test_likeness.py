@@ -75,13 +75,16 @@ def test_what_is_the_same_to_a_reader_is_joined(one: Any, other: Any) -> None:
         ("\u201cSo,\u201d she said \u2026 \u00bfqu\u00e9?", ["so", "she", "said", "qu\u00e9"]),
         ("STRASSE Stra\u00dfe", ["strasse", "stra\u00dfe"]),
         ("don't 'quoted' \"5\"", ["don't", "quoted", "5"]),
+        ("f' of f, g'' and 'h' of f(x)' (dogs' 'x, y')", ["f'", "of", "f", "g''", "and", "h", "of", "f(x)'", "(dogs", "x", "y')"]),
     ],
 )
 def test_words_of_a_text(text: str, expected: list[str]) -> None:
     assert list(words([text])) == expected
 
 
-@pytest.mark.parametrize(("held", "train"), [("5\u00b2", "52"), ("-5", "5"), ("+", "-"), (".5", "5"), ("\u00bd", "1"), ("5!", "5")])
+@pytest.mark.parametrize(
+    ("held", "train"), [("5\u00b2", "52"), ("-5", "5"), ("+", "-"), (".5", "5"), ("\u00bd", "1"), ("5!", "5"), ("f'", "f")]
+)
 def test_rows_that_differ_in_one_sign_are_no_contamination(held: str, train: str) -> None:
     """The same row is."""
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.trainer import exported, tiny
 from tests.unit.trainer.odd import GLM, add_adapter, contradicting, edit, export, journey, logits, read
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, MambaConfig, XLNetConfig
 
 from distillery_trainer.data.templates import Renderer, choose_template, template_of
 from distillery_trainer.errors import StageError
@@ -66,6 +66,7 @@ def test_generation_configs_are_saved_as_near_as_can_be(tmp_path: Path, given: d
         (LlamaConfig(max_position_embeddings=77), 77),
         (tiny.model("gpt2", positions=66).config, 66),
         (MambaConfig(), UNLIMITED),
+        (XLNetConfig(), UNLIMITED),
     ],
 )
 def test_one_function_knows_how_far_a_model_sees(config: Any, limit: int) -> None:
@@ -114,7 +115,7 @@ def test_all_ends_of_a_gguf_file_are_heard(tmp_path: Path) -> None:
 def test_an_end_that_is_no_id_is_told(tmp_path: Path) -> None:
     tiny.save(tmp_path / "teacher", tiny.model(), tiny.tokenizer())
     edit(tmp_path / "teacher", "generation_config.json", eos_token_id=["<|im_end|>"])
-    with pytest.raises(StageError, match=r"the generation config cannot be read .*'<\|im_end\|>' is no token id"):
+    with pytest.raises(StageError, match=r"generation config cannot be read .*'<\|im_end\|>' is no token id.*remove that setting"):
         read_generation(fetch_model(f"file://{tmp_path}/teacher", "teacher", tmp_path, weights=False))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -197,6 +199,22 @@ def test_truths_of_parquet_are_spelled_as_json(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["x", "y"], "answer": [True, False]}), tmp_path / "held.parquet")
     rows = EvaluationRows.model_validate({"uri": f"file://{tmp_path}/held.parquet", "answer": {}})
     assert [row.truth for row in read_rows(rows, "evaluation", tmp_path / "w", {})] == ["true", "false"]
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (pa.array([0.1, 1234567.9, None], pa.float32()), ["0.1", "1234567.9"]),
+        (pa.array(np.array([0.1, 2.5], np.float16)), ["0.1", "2.5"]),
+        (pa.array([0.1, 16777217.0]), ["0.1", "16777217.0"]),
+        (pa.array([Decimal("0.50"), Decimal("1E+1")], pa.decimal128(6, 2)), ["0.50", "10.00"]),
+    ],
+)
+def test_numbers_of_parquet_are_told_in_their_own_width(tmp_path: Path, column: pa.Array, told: list[str]) -> None:
+    column = column.drop_null()
+    pq.write_table(pa.table({"prompt": [str(n) for n in range(len(column))], "answer": column}), tmp_path / "held.parquet")
+    rows = EvaluationRows.model_validate({"uri": f"file://{tmp_path}/held.parquet", "answer": {}})
+    assert [row.truth for row in read_rows(rows, "evaluation", tmp_path / "w", {})] == told
 
 
 def test_ids_keep_their_spelling_too(tmp_path: Path) -> None:

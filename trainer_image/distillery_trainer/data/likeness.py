@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
@@ -15,6 +16,9 @@ _LIGATURES = (*range(0xFB00, 0xFB07), *range(0xFB13, 0xFB18))
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 #: Marks behind a word, and those before one.
 _BEHIND, _BEFORE = ".,;:!?\u2026\u3001\u3002", "\u00bf\u00a1"
+
+#: f' and f(x)'' are derivatives; behind a word of several letters the mark is a quotation's or an apostrophe.
+_PRIMED = re.compile(r"(?:[^\W\d_]|.*[)\]])['\u2019]+")
 
 
 def _same_letters() -> dict[int, str]:
@@ -61,7 +65,7 @@ def _bare(word: str) -> str:
     inner = word.rstrip(_BEHIND)
     if len(inner) > 1 and inner[0] in _QUOTES and inner[-1] in _QUOTES:
         inner = inner[1:-1].rstrip(_BEHIND)
-    if len(inner) > 1 and not any(letter.isdigit() for letter in inner):
+    if len(inner) > 1 and not any(letter.isdigit() for letter in inner) and not _PRIMED.fullmatch(inner):
         return inner.strip(_QUOTES).rstrip(_BEHIND).lstrip(_BEFORE)
     # 5! and x! are not 5 and x
     return inner + "!" if inner and word[len(inner) :].startswith("!") else inner

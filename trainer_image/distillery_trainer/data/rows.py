@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distillery.api import reasons
 from distillery.api.data import Rows
 from distillery.api.inputs import ROLES
-from distillery.api.rows import BadRow, Prompt, in_split, json_lines, parts_of
+from distillery.api.rows import BadRow, Number, Prompt, in_split, json_lines, parts_of
 from distillery_trainer.errors import StageError
 from distillery_trainer.stores import open_source, safe_join
 
@@ -83,10 +86,23 @@ def _parquet(file: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
-        batches = pyarrow.parquet.ParquetFile(file.resolve()).iter_batches(1024)
-        yield from enumerate((value for batch in batches for value in batch.to_pylist()), 1)
+        opened = pyarrow.parquet.ParquetFile(file.resolve())
+        widths: dict[Any, type[np.floating[Any]]] = {pyarrow.float16(): np.float16, pyarrow.float32(): np.float32}
+        narrow = {column.name: widths[column.type] for column in opened.schema_arrow if column.type in widths}
+        batches = opened.iter_batches(1024)
+        yield from enumerate((_spelled(value, narrow) for batch in batches for value in batch.to_pylist()), 1)
     except (pyarrow.ArrowException, OSError) as error:
         raise StageError(reasons.ROWS_INVALID, f"{name}: is not a readable parquet file ({error}); write it again") from error
+
+
+def _spelled(row: dict[str, Any], narrow: Mapping[str, type[np.floating[Any]]]) -> dict[str, Any]:
+    """A row whose numbers are told as in JSON: 0.1 of a `narrow` column has digits in a wider number that nobody wrote."""
+    for name, value in row.items():
+        if name in narrow and value is not None:
+            row[name] = float(str(narrow[name](value)))
+        elif isinstance(value, Decimal):
+            row[name] = Number(format(value, "f"))
+    return row
 
 
 def _distinct(rows: list[Row]) -> list[Row]:

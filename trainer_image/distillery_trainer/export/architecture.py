@@ -24,7 +24,7 @@ _REST = ("token_embd.weight", "output_norm.weight")
 class Family(NamedTuple):
     """How a family differs. `rotates_pairs`: llama.cpp turns neighbouring dimensions together, where Hugging Face turns halves.
 
-    `needs` and `may_have` are tensors of a block that llama.cpp loads as well.
+    `needs` and `may_have` are tensors of a block that llama.cpp loads as well. `free_heads`: heads may have any width.
     """
 
     arch: gguf.MODEL_ARCH
@@ -32,6 +32,7 @@ class Family(NamedTuple):
     rope_types: tuple[str, ...] = ("default", "linear")
     needs: tuple[str, ...] = ()
     may_have: tuple[str, ...] = ()
+    free_heads: bool = True
 
 
 _QKV_BIAS = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
@@ -43,7 +44,7 @@ FAMILIES: Mapping[str, Family] = {
         rope_types=("default", "linear", "llama3"),
         may_have=(*_QKV_BIAS, "attn_output.bias", *_MLP_BIAS),
     ),
-    "qwen2": Family(gguf.MODEL_ARCH.QWEN2, needs=_QKV_BIAS),
+    "qwen2": Family(gguf.MODEL_ARCH.QWEN2, needs=_QKV_BIAS, free_heads=False),
     "qwen3": Family(gguf.MODEL_ARCH.QWEN3, needs=("attn_q_norm.weight", "attn_k_norm.weight")),
 }
 
@@ -99,6 +100,9 @@ def _refusals(config: PreTrainedConfig) -> Iterator[str]:
         yield f"rope_type {rope_type(config)!r} is not one of {', '.join(FAMILIES[kind].rope_types)}"
     if (config.rope_parameters or {}).get("partial_rotary_factor", 1.0) != 1.0:
         yield "partial_rotary_factor is not 1"
+    heads = config.num_attention_heads * head_dim(config)
+    if not FAMILIES[kind].free_heads and heads != config.hidden_size:
+        yield f"llama.cpp wants heads of a {kind} model to be as wide as hidden_size together, and they are {heads} of {config.hidden_size}"
 
 
 def target_names(names: Iterable[str], config: PreTrainedConfig) -> dict[str, str]:

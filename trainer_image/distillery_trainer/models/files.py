@@ -36,6 +36,8 @@ from .weights import INDEX, WEIGHTS, is_adapter, remedy, shards
 log = logging.getLogger(__name__)
 _KEPT = ("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
 _LIMIT = 400
+#: What to do about a file that cannot be read, where it is one that a person can correct.
+_REMEDIES = {"generation config": "correct or remove that setting in generation_config.json"}
 Read = TypeVar("Read")
 
 
@@ -255,5 +257,5 @@ def _reading(files: ModelFiles, what: str, read: Callable[[], Read]) -> Read:
         if "allocate memory" in str(error) or "OutOfMemory" in type(error).__name__:
             raise
         text = " ".join(str(error).split())[:_LIMIT]
-        remedy = "check that the folder is complete and that this version of transformers knows the architecture"
+        remedy = _REMEDIES.get(what, "check that the folder is complete and that this version of transformers knows the architecture")
         raise files.error(reasons.MODEL_UNREADABLE, f"the {what} cannot be read ({type(error).__name__}: {text}); {remedy}") from error

@@ -14,4 +14,5 @@ def position_limit(config: PreTrainedConfig) -> int:
     """Longest sequence that a model can see, in tokens; UNLIMITED where its configuration names none."""
     text = config.get_text_config()
     found = (getattr(text, name, None) for name in _NAMES)
-    return next((int(value) for value in found if value), UNLIMITED)
+    # XLNet says -1
+    return next((int(value) for value in found if value and value > 0), UNLIMITED)
