@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from .scheduling import StageScheduling
 
 Metric = Literal["exactMatch", "labelAccuracy", "retention", "teacherKL", "top1Agreement", "perplexity"]
 ArtifactMetric = Literal["exactMatch", "labelAccuracy", "retention", "agreement"]
+M = TypeVar("M", bound=str)
 #: What each format can hold.
 QUANTIZATIONS = {"gguf": ("f16", "q8_0", "q4_0"), "onnx": ("fp32", "int8"), "safetensors": ("fp32", "bf16")}
 _BOUNDS = (
@@ -45,26 +46,29 @@ class Generation(Model):
     batch_size: int = Field(32, ge=1, le=4096, description="Rows answered at once.")
 
 
-class Gate(Model):
-    """A bound that the student must meet before anything is exported."""
+class Bound(Model, Generic[M]):
+    """From where to where a metric passes."""
 
     RULES: ClassVar[tuple[Rule, ...]] = _BOUNDS
+    metric: M
+    min: NonNegativeDecimal | None = Field(None, description="Smallest value that passes.")
+    max: NonNegativeDecimal | None = Field(None, description="Largest value that passes.")
+
+
+class Gate(Bound[Metric]):
+    """A bound that the student must meet before anything is exported."""
+
     metric: Metric = Field(
         description="exactMatch, labelAccuracy, retention (student's score divided by the teacher's), teacherKL (nats per token), top1Agreement or perplexity."
     )
-    min: NonNegativeDecimal | None = Field(None, description="Smallest value that passes.")
-    max: NonNegativeDecimal | None = Field(None, description="Largest value that passes.")
 
 
-class ArtifactGate(Model):
+class ArtifactGate(Bound[ArtifactMetric]):
     """A bound that one artifact must meet, measured in its own runtime, before it is published."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = _BOUNDS
     metric: ArtifactMetric = Field(
         description="exactMatch or labelAccuracy of the artifact's own answers, retention (its score divided by the teacher's), or agreement (part of rows answered as the unquantized student answers them)."
     )
-    min: NonNegativeDecimal | None = Field(None, description="Smallest value that passes.")
-    max: NonNegativeDecimal | None = Field(None, description="Largest value that passes.")
 
 
 class Evaluation(Model):
