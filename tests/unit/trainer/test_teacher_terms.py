@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
+from distillery_trainer.data.traces import TeacherRecord, UsageRecord
 from distillery_trainer.publishing.teacher_terms import published_name, teacher_name, terms_section
 
 ENDPOINT: dict[str, Any] = {
     "kind": "endpoint", "model": "big-1", "baseURL": "https://api.example.com/v1", "terms": ["example-2026"], "verdict": "permit",
     "clause": "3.3", "url": "https://example.com/terms", "obligations": [], "approval": None,
 }  # fmt: skip
-USAGE = {"requests": 3, "cacheHits": 2, "cost": "0.12", "models": ["big-1-x"]}
+USAGE = UsageRecord(requests=3, cache_hits=2, cost="0.12", models=["big-1-x"])
+
+
+def record(teacher: dict[str, Any]) -> TeacherRecord:
+    """As it is read from a manifest."""
+    return TeacherRecord.model_validate(teacher)
 
 
 def manifest(teacher: dict[str, Any], use: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -33,13 +39,13 @@ def manifest(teacher: dict[str, Any], use: dict[str, Any] | None = None) -> dict
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
 )
 def test_obligations_are_written_out(duty: dict[str, str], told: str) -> None:
-    section = terms_section({**ENDPOINT, "obligations": [duty]}, USAGE)
+    section = terms_section(record({**ENDPOINT, "obligations": [duty]}), USAGE)
     assert told in section.splitlines()
     assert ("**Built with Qwen**" in section.splitlines()) == (duty["type"] == "display")
 
 
 def test_terms_approval_and_cost() -> None:
-    section = terms_section({**ENDPOINT, "approval": "LEGAL-7"}, USAGE)
+    section = terms_section(record({**ENDPOINT, "approval": "LEGAL-7"}), USAGE)
     assert (
         "under the terms `example-2026`, 3.3 (https://example.com/terms); the declared use was judged `permit` with approval `LEGAL-7`."
         in section
@@ -63,7 +69,7 @@ def test_the_name_on_the_card(prefix: str | None, use: dict[str, Any] | None, na
 
 
 def test_a_teacher_whose_weights_were_loaded_has_no_such_section() -> None:
-    assert terms_section({"uri": "hf://org/big"}, None) == ""
-    assert teacher_name({"uri": "hf://org/big"}) == "`hf://org/big`"
-    assert teacher_name({}) == "`recorded traces`"
+    assert terms_section(record({"uri": "hf://org/big"}), None) == ""
+    assert teacher_name(record({"uri": "hf://org/big"})) == "`hf://org/big`"
+    assert teacher_name(record({})) == "`recorded traces`"
     assert published_name(manifest({"uri": "hf://org/big"})) == "arith"

@@ -103,11 +103,11 @@ def test_no_module_looks_into_a_lineage_or_a_traced_line_by_key() -> None:
     fields = {*TraceLine.model_fields, "lineage"}
     found = []
     for file in sorted(Path(distillery_trainer.__file__).parent.rglob("*.py")):
-        if file.parent.name == "publishing":
-            continue
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
                 case ast.Subscript(value=ast.Name(id="lineage") | ast.Attribute(attr="lineage")):
+                    found.append(f"{file.name}:{node.lineno}")
+                case ast.Subscript(slice=ast.Constant(value="lineage")) if file.name != "lineage.py":
                     found.append(f"{file.name}:{node.lineno}")
                 case ast.Subscript(value=ast.Name(id="line"), slice=ast.Constant(value=str(key))) if key in fields:
                     found.append(f"{file.name}:{node.lineno}")

@@ -8,6 +8,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from distillery_trainer.data.traces import TeacherRecord
+
+from .lineage import Lineage
 from .teacher_terms import published_name
 
 _HUB = "https://huggingface.co/"
@@ -16,10 +19,10 @@ _HUB_METRICS = {"labelAccuracy": "accuracy", "exactMatch": "exact_match", "perpl
 
 def front_matter(manifest: Mapping[str, Any]) -> str:
     """YAML, without the lines of dashes around it."""
-    lineage = manifest["lineage"]
+    lineage = Lineage.of(manifest)
     base = hub_name(base_uri(lineage))
-    tags = {"distillation", lineage["student"].get("modelType"), _teacher_tag(lineage["teacher"]), *_formats(manifest)}
-    data = hub_name(lineage["data"]["train"].get("uri"))
+    tags = {"distillation", lineage.student.model_type, _teacher_tag(lineage.teacher), *_formats(manifest)}
+    data = hub_name(lineage.data.train.uri)
     card = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
@@ -34,11 +37,11 @@ def front_matter(manifest: Mapping[str, Any]) -> str:
     return card.to_yaml()
 
 
-def base_uri(lineage: Mapping[str, Any]) -> str | None:
+def base_uri(lineage: Lineage) -> str | None:
     """Where the student's own weights began: an existing model, or the teacher whose layers it took. None for one made anew."""
-    if uri := lineage["student"].get("uri"):
-        return str(uri)
-    return lineage["teacher"].get("uri") if "fromTeacher" in lineage["student"].get("origin", {}) else None
+    if lineage.student.uri:
+        return lineage.student.uri
+    return lineage.teacher.uri if "fromTeacher" in lineage.student.origin else None
 
 
 def hub_name(uri: str | None) -> str | None:
@@ -46,26 +49,25 @@ def hub_name(uri: str | None) -> str | None:
     return "/".join(uri.removeprefix("hf://").split("@")[0].split("/")[:2]) if uri and uri.startswith("hf://") else None
 
 
-def license_of(lineage: Mapping[str, Any]) -> str | None:
+def license_of(lineage: Lineage) -> str | None:
     """What the card of the student's base names; for a student made anew what the teacher's does, from which it knows all."""
-    owner = lineage["student"] if lineage["student"].get("uri") else lineage["teacher"]
-    return str(owner["license"]) if owner.get("license") else None
+    return (lineage.student.license if lineage.student.uri else lineage.teacher.license) or None
 
 
-def _license(lineage: Mapping[str, Any]) -> dict[str, Any]:
+def _license(lineage: Lineage) -> dict[str, Any]:
     """No plain licence says what a teacher's terms oblige to: then it is `other`, by name, with the place of its text."""
-    teacher, own = lineage["teacher"], license_of(lineage)
-    if teacher.get("obligations"):
-        name = re.sub(r"[^a-z0-9.]+", "-", "-and-".join(teacher.get("terms") or ["terms of the teacher"]).lower())
-        return {"license": "other", "license_name": name, "license_link": teacher.get("url") or "#terms-of-the-teacher"}
+    teacher, own = lineage.teacher, license_of(lineage)
+    if teacher.obligations:
+        name = re.sub(r"[^a-z0-9.]+", "-", "-and-".join(teacher.terms or ["terms of the teacher"]).lower())
+        return {"license": "other", "license_name": name, "license_link": teacher.url or "#terms-of-the-teacher"}
     if own == "other":
-        base = hub_name(base_uri(lineage) or teacher.get("uri"))
+        base = hub_name(base_uri(lineage) or teacher.uri)
         return {"license": own, "license_name": "as-its-base-model", "license_link": f"{_HUB}{base}" if base else "#where-it-comes-from"}
     return {"license": own}
 
 
-def _teacher_tag(teacher: Mapping[str, Any]) -> str | None:
-    name = teacher.get("model") or hub_name(teacher.get("uri"))
+def _teacher_tag(teacher: TeacherRecord) -> str | None:
+    name = teacher.model or hub_name(teacher.uri)
     return f"teacher:{name}" if name else None
 
 
@@ -77,7 +79,7 @@ def _results(manifest: Mapping[str, Any]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=manifest["lineage"]["data"]["heldOut"].get("uri") or "held-out",
+            dataset_type=Lineage.of(manifest).data.held_out.uri or "held-out",
             dataset_name="held-out rows",
             metric_type=_HUB_METRICS.get(row["metric"], row["metric"]),
             metric_name=row["metric"],

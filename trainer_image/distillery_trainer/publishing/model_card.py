@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .front_matter import base_uri, front_matter, license_of
+from .lineage import Lineage, RowsRecord
 from .teacher_terms import is_endpoint, published_name, teacher_name, terms_section
 
 _ONNX_EXAMPLE = Path(__file__).parent.parent / "export" / "onnx_example.py"
@@ -18,7 +19,7 @@ def card(manifest: Mapping[str, Any]) -> str:
         f"---\n{front_matter(manifest)}\n---",
         f"# {published_name(manifest)}",
         _opening(manifest),
-        terms_section(manifest["lineage"]["teacher"], manifest["lineage"].get("usage")),
+        terms_section(Lineage.of(manifest).teacher, Lineage.of(manifest).usage),
         "## How well it does",
         _evaluation(manifest["evaluation"]),
         "## How to run it",
@@ -30,14 +31,14 @@ def card(manifest: Mapping[str, Any]) -> str:
 
 
 def _opening(manifest: Mapping[str, Any]) -> str:
-    lineage, evaluation = manifest["lineage"], manifest["evaluation"]
-    teacher = lineage["teacher"]
+    lineage, evaluation = Lineage.of(manifest), manifest["evaluation"]
+    teacher = lineage.teacher
     size = f"{_millions(evaluation.get('studentParameters'))} parameters"
     smaller = f", {evaluation['compression']} times fewer than its teacher" if "compression" in evaluation else ""
     base = base_uri(lineage)
     began = f" Its weights began as those of `{base}`{_licensed(license_of(lineage))}." if base else ""
-    told = f"A {lineage['student'].get('modelType', '')} model of {size}{smaller}, distilled from {teacher_name(teacher)}.{began}"
-    license_ = teacher.get("license")
+    told = f"A {lineage.student.model_type or ''} model of {size}{smaller}, distilled from {teacher_name(teacher)}.{began}"
+    license_ = teacher.license
     terms = f"The teacher's licence is `{license_}`" if license_ else "The teacher's model card names no licence: check its terms"
     return told if is_endpoint(teacher) else f"{told}\n{terms}; it may bind this model too."
 
@@ -69,7 +70,7 @@ def _published(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _usage(manifest: Mapping[str, Any]) -> list[str]:
-    templated = bool(manifest["lineage"]["student"].get("chatTemplate"))
+    templated = bool(Lineage.of(manifest).student.chat_template)
     ask = (
         'ids = tokenizer.apply_chat_template([{"role": "user", "content": "…"}], add_generation_prompt=True, return_dict=False,'
         ' return_tensors="pt")'
@@ -127,26 +128,30 @@ def _onnx(manifest: Mapping[str, Any], templated: bool) -> list[str]:
 
 
 def _lineage(manifest: Mapping[str, Any]) -> str:
-    lineage = manifest["lineage"]
-    teacher, data, training = lineage["teacher"], lineage["data"], lineage["training"]
-    left_out = ", ".join(f"{count} {reason}" for reason, count in data["dropped"].items()) or "none"
+    lineage = Lineage.of(manifest)
+    teacher, data = lineage.teacher, lineage.data
+    left_out = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items()) or "none"
     rows = [
         ("job", f"{manifest['job']['namespace']}/{manifest['job']['name']} ({manifest['job']['uid']})"),
-        ("teacher", teacher_name(teacher) + (f", {_millions(teacher['parameters'])} parameters" if "parameters" in teacher else "")),
-        ("teacher's sha256", f"`{teacher['digest']}`" if "digest" in teacher else None),
-        ("teacher's entropy", f"{lineage['meanEntropy']:.4g} nats/token" if "meanEntropy" in lineage else None),
-        ("training rows", f"{data['train']['rows']} of `{data['train'].get('uri', 'the traces')}`, sha256 `{data['train']['sha256']}`"),
-        ("held-out rows", f"{data['heldOut']['rows']} of `{data['heldOut'].get('uri', '?')}`, sha256 `{data['heldOut']['sha256']}`"),
+        ("teacher", teacher_name(teacher) + (f", {_millions(teacher.parameters)} parameters" if teacher.parameters else "")),
+        ("teacher's sha256", f"`{teacher.digest}`" if teacher.digest else None),
+        ("teacher's entropy", f"{lineage.mean_entropy:.4g} nats/token" if lineage.mean_entropy is not None else None),
+        ("training rows", _rows(data.train, "the traces")),
+        ("held-out rows", _rows(data.held_out, "?")),
         ("rows left out", left_out),
-        ("objectives", "; then ".join(_flat(turn["objectives"]) for turn in lineage["method"]["rounds"])),
-        ("training", _flat(training)),
+        ("objectives", "; then ".join(_flat(turn["objectives"]) for turn in lineage.method["rounds"])),
+        ("training", _flat(lineage.training)),
         ("trainer image", f"`{manifest['trainerImage']}`" if manifest.get("trainerImage") else None),
-        *((f"stage {name}", f"`{stage_hash}`") for name, stage_hash in lineage["stages"].items()),
+        *((f"stage {name}", f"`{stage_hash}`") for name, stage_hash in lineage.stages.items()),
     ]
     return (
         _table(("", ""), (row for row in rows if row[1] is not None))
         + "\n\nThe sha256 of each file and the whole lineage are in [manifest.json](manifest.json)."
     )
+
+
+def _rows(rows: RowsRecord, otherwise: str) -> str:
+    return f"{rows.rows} of `{rows.uri or otherwise}`, sha256 `{rows.sha256}`"
 
 
 def _flat(value: Any) -> str:
