@@ -88,7 +88,7 @@ class Answers:
         where = {"answer": found.key, "hold": found.hold, "location": found.location}
         log.error("a bought answer is lost, it is bought again: %s", why, extra=where)
         self._metrics.lost.labels(why).inc()
-        await self._ledger.forget(found.key, self._now(), why)
+        await self._ledger.forget(found.key, found.hold, self._now(), why)
 
     async def _fetched(self, found: StoredAnswer) -> bytes | None:
         if self._bodies is None or found.location is None:
@@ -103,4 +103,4 @@ class Answers:
         if answer.body is None:
             await self._drop(answer, Why.BODY_DAMAGED)
         else:
-            await self._ledger.moved(answer.key, await bodies.put(answer.digest, answer.body))
+            await self._ledger.moved(answer.key, answer.hold, await bodies.put(answer.digest, answer.body))

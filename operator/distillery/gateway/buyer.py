@@ -11,12 +11,13 @@ from time import perf_counter
 from typing import TypeVar
 
 from distillery.api import reasons
+from distillery.api.money import usd
 from distillery.prices import cost, worst_case
 
 from . import foreign
 from .answers import Answers
 from .elsewhere import ended
-from .errors import Refused, no_ledger, refusal
+from .errors import Refused, invalid, no_ledger, refusal
 from .flights import Relay, Served
 from .ledger import LARGEST, Answer, AskedElsewhere, Hold, Ledger, LedgerError, Refusal, Settled, ends, hold_id
 from .metrics import GatewayMetrics
@@ -111,25 +112,28 @@ class Buyer:
             text = f'TeacherBudget "{standing.budget}" or the job was changed while the request waited for its turn; ask again'
             raise refusal(reasons.GATEWAY_UNAVAILABLE, text, retry_after=1.0)
         latest.permit.check()
+        if latest.permit.run != standing.permit.run:
+            text = f"the run that DistillationJob {latest.job.name} has announced by now is {latest.permit.run}; this one asks no more"
+            raise Refused(403, reasons.ANOTHER_RUN, text)
         await self._pace(latest)
         return latest
 
     async def _held(self, standing: Standing, question: Question, key: str, breaker: NamespaceBreaker) -> Hold:
         started, now = perf_counter(), self.now()
-        hold = Hold(
-            id=hold_id(now),
-            budget=standing.budget,
-            job_uid=standing.job.uid,
-            teacher=standing.teacher.name,
-            amount=worst_case(standing.prices, question.input_tokens, question.output_tokens, question.n),
-            tokens=question.tokens,
-            accounts=standing.accounts,
-            request_key=key,
-            at=now,
-            terms=standing.terms,
-            prices=standing.prices.digest,
-        )
         try:
+            hold = Hold(
+                id=hold_id(now),
+                budget=standing.budget,
+                job_uid=standing.job.uid,
+                teacher=standing.teacher.name,
+                amount=_countable(standing, question),
+                tokens=question.tokens,
+                accounts=standing.accounts,
+                request_key=key,
+                at=now,
+                terms=standing.terms,
+                prices=standing.prices.digest,
+            )
             await self.ledger.hold(hold)
         except BaseException:
             breaker.leave()
@@ -173,7 +177,7 @@ class Buyer:
         booking = self.ledger.settle(
             hold.id, billed, outcome.tokens_in, outcome.tokens_out, self.now(), answer, request_id=outcome.request_id
         )
-        settled = await self._book(booking)
+        settled = await self._book(booking, budget=hold.budget, billed=usd(billed))
         if settled is not None:
             self._learn(settled, outcome, standing, question, teacher, hold)
         if outcome.body is None:
@@ -193,10 +197,23 @@ class Buyer:
         self.metrics.requests.labels("overrun").inc()
         log.error("billed beyond a bound", extra={"budget": hold.budget, "hold": hold.id, "overrun": settled.overrun})
 
-    async def _book(self, booking: Awaitable[T]) -> T | None:
-        """Book an outcome. None where the ledger could not yet: it goes on trying, and meanwhile the hold stays at its worst case."""
+    async def _book(self, booking: Awaitable[T], **known: str) -> T | None:
+        """Book an outcome. None where the ledger could not yet: it goes on trying, and meanwhile the hold stays at its worst case.
+
+        None, too, where a person has ended the doubt about it before: what is `known` now, a person has to book.
+        """
         try:
             return await booking
         except LedgerError as error:
-            log.error("an outcome is not booked: %s", error)
+            log.error("an outcome is not booked: %s", error, extra=known)
             return None
+
+
+def _countable(standing: Standing, question: Question) -> int:
+    """The worst case of a request. Refused where no ledger could count it."""
+    amount = worst_case(standing.prices, question.input_tokens, question.output_tokens, question.n)
+    if amount <= LARGEST and question.tokens <= LARGEST:
+        return amount
+    field = f'spec.teachers["{standing.teacher.name}"].prices of TeacherBudget "{standing.budget}"'
+    text = f"a request of up to {question.tokens} tokens could cost {usd(amount)} USD, and one may cost {usd(LARGEST)} USD at most"
+    raise invalid("max_completion_tokens", f"max_completion_tokens: {text}; ask for less, or correct {field}")

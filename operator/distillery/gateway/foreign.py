@@ -10,6 +10,7 @@ them: the whole key, if it is 8 characters or more and not one plain word ("pass
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from base64 import b64encode, urlsafe_b64encode
@@ -125,8 +126,9 @@ def _forms(key: bytes, counts: Callable[[bytes], bool]) -> Iterator[bytes]:
             yield b"".join(b"%%%02x" % byte for byte in piece)
     if not key:
         return
-    quoted = quote(key, safe="").encode()
-    for encoded in (quoted, quoted.lower()) if quoted != key else ():
+    quoted, escaped = quote(key, safe="").encode(), json.dumps(key.decode()).encode()[1:-1]
+    # per cent; and as JSON writes quotes, backslashes and, by some, slashes
+    for encoded in {quoted, quoted.lower(), escaped, escaped.replace(b"/", b"\\/")} - {key}:
         yield from (piece for piece in _cut(encoded) if counts(piece))
     for before in range(3):
         # what stands before it moves the letters; those that it shares with its neighbours are left out

@@ -30,13 +30,15 @@ def token_of(request: web.Request) -> Bearer:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Refused(401, reasons.NO_TOKEN, "send the pod's projected ServiceAccount token as `Authorization: Bearer …`")
+    if not token.isascii():
+        raise Refused(401, reasons.TOKEN_INVALID, "the token holds what no ServiceAccount token does: send it as the kubelet wrote it")
     return Bearer(token.strip(), request.remote or "")
 
 
 async def read(request: web.Request) -> bytes:
     """The body. Refused where it is compressed, broken, or does not come in a while: half a request takes room that others want."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        # it could grow without bound when it is unpacked, and need not be what it says
+    if any(encoding.lower() != "identity" for encoding in request.headers.getall("Content-Encoding", ())):
+        # it could grow without bound when it is unpacked, and need not be what it says; of several headers aiohttp obeys the last
         raise Refused(415, INVALID_REQUEST, "Content-Encoding: send the body as it is; a compressed one is not read")
     try:
         async with asyncio.timeout(BODY_SECONDS):

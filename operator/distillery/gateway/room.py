@@ -51,7 +51,12 @@ class Room:
             async with asyncio.timeout(self._patience):
                 await portion.grow(size)
         except TimeoutError:
+            # its turn may have come at that very moment
+            portion.release()
             raise _full() from None
+        except BaseException:
+            portion.release()
+            raise
         return portion
 
     def grab(self, owner: str, size: int) -> Portion:

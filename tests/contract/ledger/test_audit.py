@@ -76,6 +76,8 @@ async def test_a_restored_ledger_grants_nothing_until_it_is_accepted(
     accept = ["accept", "--database", url, "--why", "bill of November", "--spent", "team-a/main=0.00000005,7"]
     assert main([*accept, "--overrun", wallet.budget]) == 0
     assert main(["accept", "--database", url, "--why", "x", "--spent", "team-a=1"]) == 1
+    for beyond in ("9000000000", "1e30", "1,99999999999999999999"):
+        assert main(["accept", "--database", url, "--why", "x", "--spent", f"team-a/main={beyond}"]) == 1
     await restored.sweep(NOON + timedelta(hours=1, minutes=2))
     assert restored.read_only is None
     assert await balances(restored, wallet) == {"settled": 14 + 4 + 50, "in_doubt": 20}, "adjusted, overrun counted, dispatched in doubt"

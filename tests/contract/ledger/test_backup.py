@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -113,6 +114,30 @@ async def test_a_copy_that_is_not_whole_makes_no_ledger_and_is_stored_nowhere(
         assert not (tmp_path / "stored").exists()
     (tmp_path / "whole").write_bytes(dumped(url))
     assert main(["restore", "--database", copy, "--from", str(tmp_path / "whole")]) == 0
+
+
+def test_of_two_that_write_to_one_file_the_second_is_refused_and_one_that_was_killed_is_not_in_the_way(tmp_path: Path) -> None:
+    def blocks() -> Iterator[bytes]:
+        yield b"first "
+        with pytest.raises(LedgerError, match="another one is being written there"):
+            backup._to_file(iter([b"second"]), target)
+        yield b"copy"
+
+    target = tmp_path / "copy"
+    (tmp_path / "copy.partial").write_bytes(b"what a longer one that was killed has left behind")
+    backup._to_file(blocks(), target)
+    assert target.read_bytes() == b"first copy"
+    with pytest.raises(LedgerError, match="the file exists"):
+        backup._to_file(iter([b"third"]), target)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("words", [["backup", "--to", "-"], ["verify"], ["doubts"], ["export"]])
+def test_a_mistyped_name_makes_no_ledger(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([words[0], "--database", f"sqlite:///{tmp_path}/ledgre.db", *words[1:]]) == 1
+    assert "there is no such file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_copy_made_by_an_older_program_is_brought_to_todays_schema(

@@ -55,7 +55,7 @@ async def test_the_first_answer_of_a_key_stays_and_can_be_moved(ledger: Ledger) 
     [found] = await ledger.unmoved(10)
     assert found == await ledger.answer("k")
     assert found.body == b"first"
-    await ledger.moved("k", "s3://cache/k")
+    await ledger.moved("k", found.hold, "s3://cache/k")
     assert await ledger.unmoved(10) == []
     moved = await ledger.answer("k")
     assert moved is not None
@@ -74,7 +74,7 @@ async def test_bodies_are_moved_in_batches_that_fit_in_memory(ledger: Ledger) ->
     while found := await ledger.unmoved(3, 1000):
         seen.append([one.key for one in found])
         for one in found:
-            await ledger.moved(one.key, f"s3://cache/{one.key}")
+            await ledger.moved(one.key, one.hold, f"s3://cache/{one.key}")
     assert seen == [["k0", "k1"], ["k2", "k3", "k4"]]
 
 
@@ -88,8 +88,25 @@ async def test_an_answer_that_is_lost_is_bought_again(ledger: Ledger) -> None:
         assert found is not None
         assert found.body == body
         for _ in range(2):
-            await ledger.forget("key", NOON, Why.BODY_GONE)
+            await ledger.forget("key", hold.id, NOON, Why.BODY_GONE)
         assert await ledger.answer("key") is None
+
+
+async def test_a_late_word_about_a_lost_answer_leaves_the_one_that_was_bought_since(ledger: Ledger) -> None:
+    """Who found it lost, or was moving its body, may come after it was forgotten and bought again."""
+    wallet, holds = Wallet(), list[str]()
+    for body in (b"first", b"second"):
+        hold = wallet.hold(1)
+        holds.append(hold.id)
+        await ledger.hold(hold)
+        await ledger.settle(hold.id, 1, 0, 0, NOON, answer("key", body))
+        if body == b"first":
+            await ledger.forget("key", hold.id, NOON, Why.BODY_DAMAGED)
+    await ledger.moved("key", holds[0], "s3://cache/first")
+    await ledger.forget("key", holds[0], NOON, Why.BODY_GONE)
+    found = await ledger.answer("key")
+    assert found is not None
+    assert (found.body, found.location, found.hold) == (b"second", None, holds[1])
 
 
 async def test_on_sqlite_the_newest_gateway_fences_the_others(url: str, opened: Open) -> None:

@@ -1,6 +1,7 @@
 """Whoever is not known costs little: proofs and refusals are rationed by address, one proof serves all who wait for it, halves time out."""
 
 import asyncio
+import gzip
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -112,4 +113,17 @@ async def test_half_a_body_is_refused_after_a_while(gate: Gate, monkeypatch: pyt
     said = await half_sent(gate.url, head)
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in said.lower()
+    assert gate.asking.rooms[0].used == 0
+
+
+async def test_a_token_of_strange_bytes_is_no_fault(gate: Gate) -> None:
+    said = await half_sent(gate.url, b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer pod:\xff\xfe\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_a_body_that_is_packed_behind_a_second_header_is_not_read(gate: Gate) -> None:
+    packed = gzip.compress(b" " * (64 << 20))
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer pod:nlp/arith/traces\r\nconnection: close\r\n"
+    head += f"content-encoding: identity\r\ncontent-encoding: gzip\r\ncontent-length: {len(packed)}\r\n\r\n"
+    assert (await half_sent(gate.url, head.encode() + packed)).startswith((b"HTTP/1.1 415 ", b"HTTP/1.1 400 "))
     assert gate.asking.rooms[0].used == 0

@@ -107,6 +107,15 @@ def test_how_foreign_words_are_shown(words: object, told: str) -> None:
     assert secret(None).shown(words) == told
 
 
+@pytest.mark.parametrize("key", ['a"B1c"D2e"F3g"H4i"', "a\\B1c\\D2e\\F3g\\H4i", "a/B1c/D2e/F3g/H4i/J5k", "(a+)+$[B-]{1,}.*^|c?D"])
+def test_a_key_that_json_writes_otherwise_is_known_by_it(key: str) -> None:
+    written = json.dumps({"message": f"no such key: {key}"})
+    for text in (written, written.replace("/", "\\/")):
+        assert "[hidden]" in secret(key).shown(text)
+        assert key[2:6] not in secret(key).shown(text)
+        assert secret(key).repeated_in(text.encode())
+
+
 def test_a_key_shorter_than_a_piece_is_hidden_whole() -> None:
     assert secret("abcde").shown("it is ABCDE") == "it is [hidden]"
 

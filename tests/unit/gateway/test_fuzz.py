@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.unit.gateway.conftest import Gate
 
@@ -59,12 +60,9 @@ TEXT: list[dict[str, Any]] = [{"model": "gpt-x", "prompt": "once", "max_tokens":
 HEADERS = ("-1", "x" * 300, "9" * 9, "1", "²", "\t")
 
 
-def deep(levels: int) -> Any:
-    """Lists in lists."""
-    found: Any = "z"
-    for _ in range(levels):
-        found = [found]
-    return found
+def deep(levels: int) -> str:
+    """Lists in lists, as text: several of them in each other would be too deep for Python's own encoder."""
+    return "[" * levels + '"z"' + "]" * levels
 
 
 class Mutator:
@@ -107,12 +105,10 @@ class Mutator:
 
     def _value(self, raw: dict[str, str]) -> Any:
         kind = self._random.random()
-        if kind < 0.25:
-            mark = f"@raw{len(raw)}@"
-            raw[mark] = self._random.choice(RAW)
-            return mark
         if kind < 0.3:
-            return deep(self._random.choice((3, 70, 300)))
+            mark = f"@raw{len(raw)}@"
+            raw[mark] = self._random.choice(RAW) if kind < 0.25 else deep(self._random.choice((3, 70, 300)))
+            return mark
         return copy.deepcopy(self._random.choice(VALUES))
 
     def _torn(self, content: bytes) -> bytes:
@@ -144,7 +140,13 @@ async def test_no_body_is_a_fault_of_the_gateway(gate: Gate, count: int) -> None
     async def send(path: str, content: bytes, headers: dict[str, str]) -> None:
         async with turns:
             given = {"Content-Type": "application/json", **headers}
-            reply = await gate.request("POST", path, "pod:nlp/arith/traces", headers=given, data=content)
+            try:
+                reply = await gate.request("POST", path, "pod:nlp/arith/traces", headers=given, data=content)
+            except aiohttp.ClientConnectionError:
+                # what is not read may be met by the close before its refusal is read
+                if "Content-Encoding" not in given:
+                    raise
+                return
         told[reply.status] += 1
         fine = reply.status in (200, 503) or 400 <= reply.status < 500
         if not fine or (reply.status != 200 and ("y" * 201 in reply.text or len(reply.text) > 2000)):

@@ -217,13 +217,54 @@ async def test_a_key_that_is_spread_over_a_stream_is_stopped_before_its_eighth_c
     told, ended = await one(gate, "?", stream=True)
     text = "".join(
         chunk["choices"][0]["delta"].get("content", "")
-        for chunk in (json.loads(line[6:]) for line in told.text.split("\n\n") if line.startswith('data: {"choices"'))
+        for chunk in (json.loads(line[6:]) for line in told.text.split("\n\n") if '"choices"' in line)
     )
     assert ended == "settled"
     assert text.startswith("it is sk-live-")
     assert leaks(text.removeprefix("it is sk-live-"), KEY) == []
     assert "cannot be used: it repeats the key" in told.text
     nowhere(KEY, "", caplog, tmp_path)
+
+
+UNKNOWN = {
+    "a tool's arguments": lambda letter: delta(tool_calls=[{"index": 0, "function": {"arguments": letter}}]),
+    "a field of the delta": lambda letter: delta(x=letter),
+    "a field of the choice": lambda letter: {"choices": [{"index": 0, "delta": {}, "x": letter}]},
+    "a field of the chunk": lambda letter: {**delta(), "x": letter},
+    "its name": lambda letter: {**delta(), "id": letter},
+    "the tokens": lambda letter: {"choices": [{"index": 0, "delta": {}, "logprobs": {"content": [{"token": letter, "logprob": 0.0}]}}]},
+}
+
+
+@pytest.mark.parametrize("where", UNKNOWN)
+async def test_no_key_is_spelled_beside_the_text_of_a_stream(
+    gate: Gate, raw: Raw, where: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    letters = [UNKNOWN[where](letter) for letter in KEY]
+    raw.reply = events(delta(content="42"), *letters, END)
+    told, ended = await one(gate, "?", stream=True)
+    assert ended == "settled"
+    assert '"42"' in told.text
+    parts = [json.loads(line[6:]) for line in told.text.split("\n\n") if '"choices"' in line]
+    said = "".join(text for part in parts for text in strings(part))
+    assert leaks(said.replace("sk-live-", ""), KEY) == []
+    nowhere(KEY, told.text, caplog, tmp_path)
+
+
+def strings(value: Any) -> list[str]:
+    """All that are in it."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for each in inner for text in strings(each)]
+
+
+async def test_a_whole_answer_whose_tokens_spell_the_key_is_not_kept(gate: Gate, raw: Raw) -> None:
+    logprobs = {"content": [{"token": letter, "logprob": 0.0} for letter in KEY]}
+    raw.reply = answer({**said("42"), "logprobs": logprobs})
+    told, ended = await one(gate, "?")
+    assert (told.status, ended) == (502, "settled")
+    assert "repeats the key" in told.text
 
 
 async def test_a_key_behind_escapes_is_the_key(gate: Gate, raw: Raw, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

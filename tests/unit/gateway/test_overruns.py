@@ -64,6 +64,37 @@ async def test_a_job_that_was_suspended_while_a_request_waited_buys_nothing_more
     assert len(gate.teacher.bodies) == 1
 
 
+async def test_a_run_that_was_superseded_while_a_request_waited_buys_nothing_more(gate: Gate) -> None:
+    may = asyncio.Event()
+    gate.teacher.otherwise = waits(may)
+    first = asyncio.create_task(gate.ask("1?"))
+    await gate.teacher.arrived.wait()
+    second = asyncio.create_task(gate.ask("2?"))
+    await until_waiting(gate, 1)
+    stages = [{"name": "traces", "state": "Running", "jobName": "arith-traces-abcdef-2"}]
+    gate.objects.apply({**job(), "status": {"budgetClaimed": True, "stages": stages}})
+    gate.time.forward(seconds=10)
+    may.set()
+    assert (await first).status == 200
+    told = await second
+    assert (told.status, told.code) == (403, "another_run")
+    assert len(gate.teacher.bodies) == 1
+
+
+async def test_a_worst_case_that_no_ledger_counts_is_refused_by_name(gate: Gate) -> None:
+    known = gate.objects.budgets["nlp", "team-a"]
+    dear = {"inputPerMillion": "1.00", "outputPerMillion": "999999999"}
+    gate.objects.apply(
+        {**known, "spec": {**known["spec"], "teachers": [teacher_spec(gate.teacher_url, prices=dear, maxCompletionTokens=1000000)]}}
+    )
+    for _ in range(2):
+        told = await gate.ask(max_completion_tokens=1_000_000, n=64)
+        assert (told.status, told.json["error"]["param"]) == (400, "max_completion_tokens")
+    gate.objects.apply(known)
+    gate.time.forward(seconds=10)
+    assert (await gate.ask()).status == 200
+
+
 async def test_a_teacher_that_was_exchanged_while_a_request_waited_is_not_asked_by_it(gate: Gate) -> None:
     may = asyncio.Event()
     gate.teacher.otherwise = waits(may)

@@ -115,3 +115,29 @@ async def test_large_answers_take_room_until_they_are_written(gate: Gate) -> Non
     del tasks
     gc.collect()
     assert (questions.used, room.used) == (0, 0)
+
+
+async def test_a_turn_that_comes_at_the_very_moment_of_leaving_takes_nothing() -> None:
+    room = Room(100)
+    first = await room.take("a", 60)
+    waiting = asyncio.create_task(room.take("b", 60))
+    await asyncio.sleep(0)
+    first.release()
+    # its turn came, and it has not heard of it yet
+    assert room.used == 60
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert room.used == 0
+
+
+@pytest.mark.looptime
+async def test_a_turn_that_comes_with_the_end_of_patience_takes_nothing() -> None:
+    room = Room(100, patience=10)
+    first = await room.take("a", 60)
+    waiting = asyncio.create_task(room.take("b", 60))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_at(asyncio.get_running_loop().time() + 10, first.release)
+    with pytest.raises(Refused):
+        await waiting
+    assert room.used == 0

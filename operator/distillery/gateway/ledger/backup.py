@@ -5,6 +5,7 @@ A copy is marked read-only when it becomes a ledger: it knows of less than was s
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import zlib
@@ -51,7 +52,7 @@ Reach = Callable[[], Outside]
 @contextmanager
 def snapshot(url: str) -> Iterator[Connection]:
     """A connection that sees one state of the ledger for as long as it reads."""
-    engine = database.connect(url, reading=True)
+    engine = database.look_at(url)
     try:
         with engine.connect() as connection:
             yield connection if database.exclusive(engine) else connection.execution_options(isolation_level="REPEATABLE READ")
@@ -110,17 +111,30 @@ def unpacked(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _to_file(blocks: Iterator[bytes], target: Path) -> None:
-    """Whole or not at all, and for its owner alone."""
-    if target.exists():
-        raise LedgerError(f"backup {target}: the file exists; name another one")
+    """Whole or not at all, and for its owner alone; of two that write to one name at the same time the second is refused."""
     unfinished = target.with_name(f"{target.name}.partial")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, database.PRIVATE), "wb") as written:
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_WRONLY, database.PRIVATE), "wb") as written:
+        try:
+            # ends with its process, whatever kills that
+            fcntl.flock(written, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerError(f"backup {target}: another one is being written there; name another file, or wait for it") from None
+        if target.exists() or not _is(written, unfinished):
+            if _is(written, unfinished):
+                unfinished.unlink()
+            raise LedgerError(f"backup {target}: the file exists; name another one")
+        written.truncate()
+        os.fchmod(written.fileno(), database.PRIVATE)
         for block in packed(blocks) if target.suffix == PACKED else blocks:
             written.write(block)
         written.flush()
         os.fsync(written.fileno())
-    unfinished.rename(target)
+        unfinished.rename(target)
+
+
+def _is(opened: BinaryIO, path: Path) -> bool:
+    """Whether the name still stands for what was opened by it: whoever had the lock before may have renamed it."""
+    return path.exists() and os.path.samestat(os.fstat(opened.fileno()), path.stat())
 
 
 @contextmanager

@@ -47,7 +47,8 @@ class Book:
     jobs: dict[JobRef, JobRow] = field(default_factory=dict)
     reservations: dict[int, ReservationRow] = field(default_factory=dict)
     holds: dict[str, HoldRow] = field(default_factory=dict)
-    answered: set[str] = field(default_factory=set)
+    answered: dict[str, str] = field(default_factory=dict)
+    """Answers that are there: by key the hold that bought each."""
     elsewhere: dict[str, str | None] = field(default_factory=dict)
     """Questions of other gateways: by key the hold that they are asked under, or None where they are answered."""
     strays: list[str] = field(default_factory=list)
@@ -63,7 +64,8 @@ class Book:
     touched_reservations: set[int] = field(default_factory=set)
     touched_holds: set[str] = field(default_factory=set)
     answers: list[AnswerRow] = field(default_factory=list)
-    moved: list[tuple[str, str]] = field(default_factory=list)
+    moved: list[tuple[str, str, str]] = field(default_factory=list)
+    """Key, hold that bought it, new location."""
     forgotten: list[str] = field(default_factory=list)
     hits: dict[JobRef, Hits] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)

@@ -59,7 +59,7 @@ def decide(url: str, operations: Sequence[Operation]) -> list[object]:
 
 @contextmanager
 def _engine(url: str, *, reading: bool = False) -> Iterator[Engine]:
-    engine = database.connect(url, reading=reading)
+    engine = database.look_at(url) if reading else database.connect(url)
     try:
         yield engine
     finally:

@@ -36,6 +36,14 @@ def connect(url: str, *, reading: bool = False) -> Engine:
     return engine
 
 
+def look_at(url: str) -> Engine:
+    """For whoever only reads a ledger that is there: SQLite would make a file of a mistyped name, and nothing would be found in it."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+        raise ValueError(f"ledger {parsed.database}: there is no such file; give the path of a ledger that is there")
+    return connect(url, reading=True)
+
+
 def make_private(path: Path) -> None:
     """Make the file of a database for its owner alone, before there is anything in it; an older one is closed to others now.
 

@@ -43,6 +43,10 @@ class Adjust:
     at: datetime
     why: str
 
+    def __post_init__(self) -> None:
+        """Refuse what is no amount."""
+        countable(f"budget {self.accounts[0].budget}", amount=self.amount, tokens=self.tokens)
+
     def wants(self, wanted: Wanted) -> None:
         """The accounts."""
         wanted.accounts.extend(self.accounts)

@@ -152,9 +152,9 @@ class Ledger:
         """How a hold stands; None for an unknown one."""
         return await self._read(reading.state, hold_id)
 
-    async def forget(self, key: str, at: datetime, why: Why) -> None:
-        """Drop an answer whose body is lost or of no use, so that it is bought again. Idempotent."""
-        await self._writer.submit(Forget(key, at, why))
+    async def forget(self, key: str, hold: str, at: datetime, why: Why) -> None:
+        """Drop an answer whose body is lost or of no use, so that it is bought again. One that another hold bought since stays."""
+        await self._writer.submit(Forget(key, at, why, hold))
 
     async def mark_hit(self, job: JobRef, saved: int, at: datetime) -> None:
         """Count a cache hit that would have cost `saved`."""
@@ -164,9 +164,9 @@ class Ledger:
         """The oldest answers whose body is in the database, at most `limit`; beyond the first no more than have so many bytes."""
         return await self._read(reading.unmoved, limit, most_bytes)
 
-    async def moved(self, key: str, location: str) -> None:
-        """The body lies in the object store now: forget it here."""
-        await self._writer.submit(Moved(key, location))
+    async def moved(self, key: str, hold: str, location: str) -> None:
+        """The body that this hold bought lies in the object store now: forget it here."""
+        await self._writer.submit(Moved(key, hold, location))
 
     async def jobs(self, uid: str) -> list[JobRef]:
         """A job by its uid alone, on the account of each budget that it had."""

@@ -48,7 +48,7 @@ _ASKED = Query(
     ),
     "writer", "keys",
 )  # fmt: skip
-_ANSWERED = Query(select(schema.answers.c.key).where(schema.answers.c.key.in_(_any("keys"))), "keys")
+_ANSWERED = Query(select(schema.answers.c.key, schema.answers.c.hold).where(schema.answers.c.key.in_(_any("keys"))), "keys")
 #: No time lies between.
 _NEVER = ("9", "0")
 
@@ -86,7 +86,7 @@ def load(cursor: Cursor, at: HeadRow, writer: int, wanted: Wanted, *, exclusive:
         book.elsewhere = {row[0]: None for row in cursor.rows(_ANSWERED, wanted.questions)}
         book.elsewhere |= {row[0]: row[1] for row in cursor.rows(_ASKED, [writer], wanted.questions)}
     if wanted.answers:
-        book.answered = {row[0] for row in cursor.rows(_ANSWERED, wanted.answers)}
+        book.answered = {row[0]: row[1] for row in cursor.rows(_ANSWERED, wanted.answers)}
     return book
 
 

@@ -126,7 +126,7 @@ class Settle:
         """The first answer of a key stays: what was handed out once is handed out again."""
         digest = hashlib.sha256(answer.body).hexdigest()
         if answer.key not in book.answered:
-            book.answered.add(answer.key)
+            book.answered[answer.key] = self.hold
             book.answers.append(AnswerRow(answer.key, self.hold, digest, answer.finish, zlib.compress(answer.body, 1), stamp(self.at)))
         return digest
 

@@ -21,6 +21,7 @@ class _Value:
 
     key: object
     value: object = None
+    hold: object = None
 
 
 def _names(table: Table) -> list[str]:
@@ -43,8 +44,10 @@ _INSERT = {table: _inserting(table) for table in (*_TABLES, schema.answers, sche
 _UPDATE = {table: _updating(table) for table in (*_TABLES, schema.head)}
 _FORGET = Change(delete(schema.answers).where(schema.answers.c.key == bindparam("key_")), key_="key")
 _MOVE = Change(
-    update(schema.answers).where(schema.answers.c.key == bindparam("key_")).values(body=null(), location=bindparam("value_")),
-    key_="key", value_="value",
+    update(schema.answers)
+    .where(schema.answers.c.key == bindparam("key_"), schema.answers.c.hold == bindparam("hold_"))
+    .values(body=null(), location=bindparam("value_")),
+    key_="key", hold_="hold", value_="value",
 )  # fmt: skip
 _LEAVE = Change(
     update(schema.writers).where(schema.writers.c.id == bindparam("key_")).values(known=bindparam("value_")), key_="key", value_="value"
@@ -61,7 +64,7 @@ def save(cursor: Cursor, book: Book) -> None:
     cursor.change(_FORGET, [_Value(key) for key in book.forgotten])
     cursor.change(_INSERT[schema.answers], book.answers)
     cursor.change(_INSERT[schema.entries], book.entries)
-    cursor.change(_MOVE, [_Value(key, location) for key, location in book.moved])
+    cursor.change(_MOVE, [_Value(key, location, hold) for key, hold, location in book.moved])
     if book.seen is not None:
         cursor.change(_SEEN, [book.seen])
     if book.leaves:

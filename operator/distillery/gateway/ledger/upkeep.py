@@ -108,6 +108,8 @@ class Moved:
     """An answer's body lies in the object store."""
 
     key: str
+    hold: str
+    """That bought it: what was bought since under the same key is another answer."""
     location: str
 
     def wants(self, wanted: Wanted) -> None:
@@ -115,7 +117,7 @@ class Moved:
 
     def apply(self, book: Book) -> None:
         """Forget the body here."""
-        book.moved.append((self.key, self.location))
+        book.moved.append((self.key, self.hold, self.location))
 
     def afterwards(self) -> None:
         """It will be moved again, to the same place."""
@@ -129,16 +131,19 @@ class Forget:
     at: datetime
     why: str
     """A word of the closed list, or what a person says."""
+    hold: str | None = None
+    """That bought it, where one purchase is meant: by now another one may be in its place. None: whatever is there."""
 
     def wants(self, wanted: Wanted) -> None:
         """Whether it is there."""
         wanted.answers.add(self.key)
 
     def apply(self, book: Book) -> bool:
-        """Drop it from the index, if it is there; what was paid for it stays paid."""
-        if self.key not in book.answered:
+        """Drop it from the index, if it is still there; what was paid for it stays paid."""
+        found = book.answered.get(self.key)
+        if found is None or (self.hold is not None and self.hold != found):
             return False
-        book.answered.remove(self.key)
+        del book.answered[self.key]
         book.forgotten.append(self.key)
         # it may have been bought in this very transaction
         book.answers = [row for row in book.answers if row.key != self.key]

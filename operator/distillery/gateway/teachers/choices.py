@@ -63,8 +63,8 @@ def checked(choices: object, n: int) -> Checked:
 
 def encoded(answer: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> bytes:
     """The answer as it is kept and given. `choices_in` reads it."""
-    top = {name: value for name in _TOP if (value := _label(answer.get(name))) is not None}
-    whole = {**top, "choices": choices, "usage": _counts(answer.get("usage"))}
+    top = {name: value for name in _TOP if (value := label(answer.get(name))) is not None}
+    whole = {**top, "choices": choices, "usage": counts(answer.get("usage"))}
     return _ENCODE(whole).encode()
 
 
@@ -74,6 +74,20 @@ def choices_in(body: bytes, n: int) -> int:
     In texts quotes are escaped, so this stands at the beginning of choices alone. Older answers, kept as they came, have all n.
     """
     return min(n, body.count(b'{"index":') or n)
+
+
+def probabilities(given: object) -> dict[str, Any] | None:
+    """Log-probabilities, as far as they are some."""
+    try:
+        return _logprobs(given)
+    except Unusable:
+        return None
+
+
+def spelled(logprobs: Mapping[str, Any] | None) -> str:
+    """What the tokens of log-probabilities say one after the other: it need not be the text beside them."""
+    found = logprobs or {}
+    return "".join([*(entry["token"] for entry in found.get("content", ())), *found.get("tokens", ())])
 
 
 def _index(choice: Mapping[str, Any]) -> int:
@@ -98,10 +112,7 @@ def _choice(choice: Mapping[str, Any], number: int) -> dict[str, Any]:
         found["text"] = _text("text", choice["text"])
     else:
         raise Unusable("a choice has neither a message nor a text")
-    try:
-        found["logprobs"] = _logprobs(choice.get("logprobs"))
-    except Unusable:
-        found["logprobs"] = None
+    found["logprobs"] = probabilities(choice.get("logprobs"))
     return found
 
 
@@ -218,14 +229,14 @@ def _whole(value: object) -> int:
     return value
 
 
-def _label(value: object) -> str | int | None:
+def label(value: object) -> str | int | None:
     """A name or a time, as far as it is one."""
     if isinstance(value, str):
         return value[:_NAME].encode(errors="replace").decode()
     return value if type(value) is int and 0 <= value < 2**53 else None
 
 
-def _counts(usage: object, depth: int = 0) -> dict[str, Any]:
+def counts(usage: object, depth: int = 0) -> dict[str, Any]:
     """The counts of a usage and of its details."""
     found: dict[str, Any] = {}
     for name, value in list(usage.items())[:64] if isinstance(usage, dict) else ():
@@ -235,5 +246,5 @@ def _counts(usage: object, depth: int = 0) -> dict[str, Any]:
         if type(value) is int and 0 <= value < 2**53:
             found[_token(name)[:_NAME]] = value
         elif isinstance(value, dict) and depth == 0:
-            found[_token(name)[:_NAME]] = _counts(value, 1)
+            found[_token(name)[:_NAME]] = counts(value, 1)
     return found

@@ -11,7 +11,7 @@ from distillery.gateway.ledger import LARGEST, Why
 from distillery.prices import BadUsage
 from distillery.prices.tariff import tokens
 
-from .choices import checked, encoded
+from .choices import checked, encoded, spelled
 from .outcome import Billed, Doubtful, NotBilled, Outcome, Source, of_status
 
 #: What errors that are told with a 200 are called, where they have no number.
@@ -62,7 +62,8 @@ def of_object(answer: Any, n: int, source: Source, spoilt: str = "") -> Outcome:
         return Doubtful(f"the answer of {source.name} has no usage", Why.NO_USAGE)
     found = checked(answer.get("choices"), n)
     kept = None if spoilt or not found.choices else encoded(answer, found.choices)
-    if kept is not None and source.secret.repeated_in(kept):
+    said = (kept or b"", *(spelled(choice["logprobs"]).encode() for choice in found.choices))
+    if kept is not None and any(map(source.secret.repeated_in, said)):
         kept, spoilt = None, "it repeats the key that it was sent"
     return Billed(
         usage=usage,

@@ -127,7 +127,7 @@ class Heard:
         if self._spoilt or chunk.get("error"):
             return
         only_usage = not chunk.get("choices") and chunk.get("usage") is not None
-        self._relay.put(b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n", only_usage)
+        self._relay.put(self._assembly.passed_on(chunk), only_usage)
 
     def outcome(self, n: int, cut: str) -> Outcome:
         """At the end; `cut` says how it broke off, where it did."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from .choices import counts, label, probabilities, spelled
 from .reading import size
 
 DONE: Final = b"[DONE]"
@@ -92,6 +93,24 @@ class Assembly:
         failed = {"error": self.error} if self.error and not choices else {}
         return {**self._top, "object": kind, "choices": ended, "usage": self._usage, **failed}
 
+    def passed_on(self, chunk: Mapping[str, Any]) -> bytes:
+        """A chunk that was added, as whoever asked gets it: of the fields that are known, for nobody looks at what stands in others."""
+        top = {name: value for name in _TOP if (value := label(self._top.get(name))) is not None}
+        kind = "chat.completion.chunk" if self._chat else "text_completion"
+        found = {**top, "object": kind, "choices": [self._shown(part) for part in chunk.get("choices") or []]}
+        return event(found if chunk.get("usage") is None else {**found, "usage": counts(chunk["usage"])})
+
+    def _shown(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        finish, more = part.get("finish_reason"), part.get("delta") if self._chat else part
+        given = more if isinstance(more, Mapping) else {}
+        texts = {name: given[name] for name in (("role", *_PIECES) if self._chat else ("text",)) if isinstance(given.get(name), str)}
+        found = {
+            "index": part.get("index") or 0,
+            "finish_reason": finish if isinstance(finish, str) else None,
+            "logprobs": probabilities(part.get("logprobs")),
+        }
+        return {**found, "delta": texts} if self._chat else {**found, "text": "", **texts}
+
     def _add_choice(self, part: Mapping[str, Any]) -> list[str]:
         index = part.get("index") or 0
         if type(index) is not int:
@@ -110,9 +129,16 @@ class Assembly:
             piece = more.get(name) if isinstance(more, Mapping) else None
             if isinstance(piece, str) and piece:
                 self._texts.setdefault((index, name), []).append(piece)
-                longer.append(self._ends.get((index, name), "") + piece)
-                self._ends[index, name] = longer[-1][-_END:]
+                longer.append(self._longer(index, name, piece))
+        if tokens := spelled(probabilities(part.get("logprobs"))):
+            longer.append(self._longer(index, "logprobs", tokens))
         return longer
+
+    def _longer(self, index: int, name: str, piece: str) -> str:
+        """How a text ends with this piece, the end of what came before included."""
+        found = self._ends.get((index, name), "") + piece
+        self._ends[index, name] = found[-_END:]
+        return found
 
 
 def _joined(known: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,4 +173,9 @@ def replay(answer: Mapping[str, Any], chat: bool, usage_chunk: bool) -> Iterator
 
 def event(content: Mapping[str, Any]) -> bytes:
     """One event."""
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n\n"
+    try:
+        line = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # a server may cut an emoji in two; its other half comes with the next event
+        line = json.dumps(content, separators=(",", ":")).encode()
+    return b"data: " + line + b"\n\n"
