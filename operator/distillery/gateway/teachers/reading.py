@@ -62,8 +62,8 @@ def of_object(answer: Any, n: int, source: Source, spoilt: str = "") -> Outcome:
         return Doubtful(f"the answer of {source.name} has no usage", Why.NO_USAGE)
     found = checked(answer.get("choices"), n)
     kept = None if spoilt or not found.choices else encoded(answer, found.choices)
-    said = (kept or b"", *(spelled(choice["logprobs"]).encode() for choice in found.choices))
-    if kept is not None and any(map(source.secret.repeated_in, said)):
+    texts = (kept or b"", *(spelled(choice["logprobs"]).encode() for choice in found.choices))
+    if kept is not None and any(map(source.secret.repeated_in, texts)):
         kept, spoilt = None, "it repeats the key that it was sent"
     return Billed(
         usage=usage,
