@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -22,11 +22,6 @@ Money = Annotated[
 def nano_usd(amount: str) -> int:
     """A validated amount in nano-dollars, exactly."""
     return int(Decimal(amount) * NANO)
-
-
-def nano_usd_ceil(dollars: Decimal) -> int:
-    """Nano-dollars that are at least `dollars`."""
-    return int((dollars * NANO).to_integral_value(ROUND_CEILING))
 
 
 def usd(nano: int) -> str:

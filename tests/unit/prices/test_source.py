@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import ROUND_CEILING
 from typing import Any
 
 import pytest
 from genai_prices import Usage, calc_price
 
 from distillery.api.budget import BudgetTeacher
-from distillery.api.money import nano_usd_ceil
+from distillery.api.money import NANO
 from distillery.prices import PriceUnknown, cost, price_of, worst_case
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -156,6 +157,7 @@ def test_the_whole_table_of_a_provider_is_read_as_the_package_reads_it(provider:
                 genai_request_timestamp=NOON,
             )
             ours = cost(prices, {"prompt_tokens": prompt, "completion_tokens": 70, "prompt_tokens_details": {"cached_tokens": 100}})
-            assert ours == nano_usd_ceil(theirs.total_price), model.id
+            # rounded up
+            assert ours == (theirs.total_price * NANO).to_integral_value(ROUND_CEILING), model.id
         checked += 1
     assert checked >= 5
