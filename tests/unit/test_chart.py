@@ -273,6 +273,7 @@ def test_every_object_has_the_common_labels_and_one_identity() -> None:
         ("gateway.ledger.backup.retention=3", "'retention' not allowed"),
         ("gateway.ledger.backup.enabled=true", "gateway.ledger.backup.to is needed"),
         ("gateway.ledger.enabled=false,gateway.ledger.backup.enabled=true", "there is no ledger to back up"),
+        ("gateway.inFlight.answerMiB=33", "gateway.inFlight.totalMiB is 128, and has to be four times"),
         ("openBaseURLs={llama.models:8000}", "/openBaseURLs/0"),
         ("credentials[0].name=openai", "/credentials/0"),
     ],
