@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from distillery.api import reasons
 from distillery.api.kinds import PREFLIGHT, TRACES
+from distillery.api.refusals import reasons_of
 from distillery.api.status import DistillationJobStatus, StageProgress
 from distillery.api.usage import Reservation
 from distillery.conditions import Verdict, clip, updated
@@ -18,11 +19,7 @@ from .claim import buys, given_back, unbought, wants
 from .situation import SATISFIED, Draft, Situation, is_open
 
 #: What the platform team has to put right, and a preflight pod may be the first to hear.
-_REFUSALS = (
-    reasons.BUDGET_MISSING, reasons.TEACHER_UNKNOWN, reasons.PRICE_UNKNOWN, reasons.CREDENTIAL_MISSING, reasons.CREDENTIAL_FORBIDDEN,
-    reasons.BASE_URL_FORBIDDEN, reasons.SCOPE_FORBIDDEN, reasons.TERMS_FORBID_USE, reasons.TERMS_UNKNOWN, reasons.APPROVAL_NEEDED,
-    reasons.APPROVAL_EXPIRED, reasons.LEDGER_READ_ONLY,
-)  # fmt: skip
+_PREFLIGHT_HEARS = reasons_of("terms", "setup", "ledger")
 
 
 def blocked(situation: Situation, draft: Draft) -> Verdict | None:
@@ -128,7 +125,7 @@ def verdict(situation: Situation, draft: Draft) -> Verdict | None:
 def _preflight_refused(status: DistillationJobStatus) -> Verdict | None:
     """What the gateway said to a preflight pod that asked who the teacher is, until the next one asks."""
     preflight = next((stage for stage in status.stages if stage.name == PREFLIGHT), None)
-    if preflight is None or preflight.state != "Waiting" or preflight.job_name is not None or preflight.reason not in _REFUSALS:
+    if preflight is None or preflight.state != "Waiting" or preflight.job_name is not None or preflight.reason not in _PREFLIGHT_HEARS:
         return None
     return Verdict("False", preflight.reason, preflight.message or "")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from distillery.api import reasons
 from distillery.api.kinds import TRACES
+from distillery.api.refusals import reasons_of
 from distillery.api.status import StageStatus
 from distillery.conditions import clip
 from distillery.manifests import event
@@ -14,12 +15,10 @@ from .situation import Body, Draft, Situation, is_over
 
 NOTE_LIMIT = 900
 #: Reasons of Validated that people are told of at once; the others are told as a stage's.
-_REFUSALS = (
-    reasons.INVALID_SPEC, reasons.TERMS_FORBID_USE, reasons.TERMS_UNKNOWN, reasons.APPROVAL_NEEDED, reasons.APPROVAL_EXPIRED,
-)  # fmt: skip
+_REFUSED = (reasons.INVALID_SPEC, *reasons_of("terms"))
 #: Reasons of BudgetReserved that are steps on the way.
 _SILENT = (
-    reasons.PENDING, reasons.WAITING_FOR_PREFLIGHT, reasons.WAITING_FOR_BUDGET, reasons.NOTHING_TO_BUY, reasons.RELEASED, *_REFUSALS,
+    reasons.PENDING, reasons.WAITING_FOR_PREFLIGHT, reasons.WAITING_FOR_BUDGET, reasons.NOTHING_TO_BUY, reasons.RELEASED, *_REFUSED,
 )  # fmt: skip
 
 
@@ -73,7 +72,7 @@ def _of_job(situation: Situation, draft: Draft) -> Iterator[tuple[str, str, str,
             yield "Normal", reasons.SUSPENDED, condition.message, occasion
         elif condition.type == reasons.SUSPENDED and old is not None and old.status == "True":
             yield "Normal", reasons.RESUMED, "goes on", occasion
-        elif condition.type == reasons.VALIDATED and condition.reason in _REFUSALS:
+        elif condition.type == reasons.VALIDATED and condition.reason in _REFUSED:
             yield "Warning", condition.reason, condition.message, occasion
         elif condition.type == reasons.BUDGET_RESERVED and condition.reason not in _SILENT:
             runs = next((stage.runs for stage in situation.job.status.stages if stage.name == TRACES), 0)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import reprlib
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from distillery.api import reasons
+from distillery.api.refusals import REFUSALS, reasons_of, snake
 from distillery.timestamps import stamp
 
 from .ledger import LedgerError, ReadOnly
@@ -18,36 +17,11 @@ from .ledger import LedgerError, ReadOnly
 INVALID_REQUEST, MODEL_NOT_FOUND, RATE_LIMIT_EXCEEDED = reasons.INVALID_REQUEST, reasons.MODEL_NOT_FOUND, reasons.RATE_LIMIT_EXCEEDED
 TEACHER_UNAVAILABLE, IN_DOUBT = reasons.TEACHER_UNAVAILABLE, reasons.IN_DOUBT
 
-_STATUS: Mapping[str, int] = {
-    reasons.TERMS_FORBID_USE: 403,
-    reasons.TERMS_UNKNOWN: 403,
-    reasons.APPROVAL_NEEDED: 403,
-    reasons.APPROVAL_EXPIRED: 403,
-    reasons.CREDENTIAL_MISSING: 403,
-    reasons.CREDENTIAL_FORBIDDEN: 403,
-    reasons.BASE_URL_FORBIDDEN: 403,
-    reasons.PRICE_UNKNOWN: 403,
-    reasons.SCOPE_FORBIDDEN: 403,
-    reasons.INVALID_SPEC: 403,
-    reasons.TEACHER_UNKNOWN: 404,
-    MODEL_NOT_FOUND: 404,
-    reasons.BUDGET_MISSING: 404,
-    reasons.BUDGET_EXHAUSTED: 429,
-    reasons.BUDGET_PAUSED: 429,
-    reasons.OVERRUN: 429,
-    RATE_LIMIT_EXCEEDED: 429,
-    INVALID_REQUEST: 400,
-    reasons.TEACHER_FAILED: 502,
-    IN_DOUBT: 502,
-    TEACHER_UNAVAILABLE: 503,
-    reasons.LEDGER_READ_ONLY: 503,
-    reasons.GATEWAY_UNAVAILABLE: 503,
-}
 #: What a caller sent is told back in at most so many characters.
 _SHOWN: Final = 120
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = _SHOWN, 40, 60
-_NO_MONEY = frozenset((reasons.BUDGET_EXHAUSTED, reasons.BUDGET_PAUSED, reasons.OVERRUN))
+_NO_MONEY = reasons_of("money")
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 
 
@@ -100,7 +74,7 @@ class StoreUnavailable(Exception):
 
 def refusal(reason: str, message: str, *, retry_after: float | None = None, resumes: datetime | None = None) -> Refused:
     """A refusal whose status follows from its reason."""
-    return Refused(_STATUS[reason], reason, message, retry_after=retry_after, resumes=resumes)
+    return Refused(REFUSALS[reason].status, reason, message, retry_after=retry_after, resumes=resumes)
 
 
 def no_ledger(error: LedgerError) -> Refused:
@@ -123,8 +97,3 @@ def shown(value: object) -> str:
 def sendable(text: str) -> str:
     """With a question mark for what no UTF-8 can hold: half of a surrogate pair, which JSON can."""
     return text if text.isascii() else text.encode(errors="replace").decode()
-
-
-def snake(reason: str) -> str:
-    """BaseURLForbidden: base_url_forbidden."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", reason).lower()

@@ -18,8 +18,8 @@ from tests.unit.trainer.pipeline import HASHES, finished
 from tests.unit.trainer.test_endpoint_traces import WORDS, execute, lines, spec, told
 
 from distillery.api import reasons
+from distillery.api.refusals import snake
 from distillery.api.result import OUT_OF_BUDGET, TEMPORARY, TERMINATED, USER_MISTAKE
-from distillery.gateway.errors import snake
 from distillery_trainer.errors import StageError
 from distillery_trainer.teacher.endpoint import asking, session
 from distillery_trainer.teacher.endpoint.kept import Kept

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from distillery.api import process, reasons
 from distillery.api.problems import problems
+from distillery.api.refusals import BY_CODE, HEALED
 from distillery.api.result import OUT_OF_BUDGET
 from distillery.api.usage import TeacherInfo
 from distillery_trainer.errors import StageError
@@ -22,28 +23,6 @@ from distillery_trainer.errors import StageError
 #: An answer may take minutes; the gateway has a bound of its own, and keeps an answer that nobody waits for any more.
 _READ_SECONDS, _CONNECT_SECONDS = 900.0, 10.0
 _MOST_CONNECTIONS = 512
-#: Refusals that a platform team can heal, by code: the stage ends without a failure and runs again when the gateway lets the job in.
-_HEALS = {
-    "budget_exhausted": reasons.BUDGET_EXHAUSTED,
-    "budget_paused": reasons.BUDGET_PAUSED,
-    "overrun": reasons.OVERRUN,
-    "budget_missing": reasons.BUDGET_MISSING,
-    "model_not_found": reasons.TEACHER_UNKNOWN,
-    "price_unknown": reasons.PRICE_UNKNOWN,
-    "terms_forbid_use": reasons.TERMS_FORBID_USE,
-    "terms_unknown": reasons.TERMS_UNKNOWN,
-    "approval_needed": reasons.APPROVAL_NEEDED,
-    "approval_expired": reasons.APPROVAL_EXPIRED,
-    "credential_missing": reasons.CREDENTIAL_MISSING,
-    "credential_forbidden": reasons.CREDENTIAL_FORBIDDEN,
-    "base_url_forbidden": reasons.BASE_URL_FORBIDDEN,
-    "scope_forbidden": reasons.SCOPE_FORBIDDEN,
-}
-
-#: Codes for a run that is being taken back, or not yet paid for: SIGTERM is on its way, or money. It is no fault of the stage, and waits.
-_STOPS = frozenset((
-    "being_deleted", "job_ended", "cancelled", "suspended", "another_run", "run_ended", "pod_ended", "not_reserved",
-))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,15 +155,16 @@ def _trouble(response: httpx2.Response) -> Trouble:
     told = error if isinstance(error, dict) else {}
     code, message = str(told.get("code") or ""), str(told.get("message") or f"HTTP {response.status_code} {response.text[:200]}")
     message, status = message.encode(errors="replace").decode(), response.status_code
-    if code in _HEALS:
+    refusal = BY_CODE.get(code)
+    if refusal is not None and refusal.cause in HEALED:
         resumes = response.headers.get("X-Distillery-Resumes")
         when = f"; it resumes at {resumes}" if resumes and resumes not in message else ""
-        return Closed(StageError(_HEALS[code], f"{message}{when}; the answers bought so far are kept", OUT_OF_BUDGET))
+        return Closed(StageError(refusal.told_as, f"{message}{when}; the answers bought so far are kept", OUT_OF_BUDGET))
     if code == "in_doubt":
         return InDoubt(message)
     if status in (400, 413, 422) or code == "teacher_failed":
         return Unanswered(message)
-    if code in _STOPS:
+    if refusal is not None and refusal.cause == "moment":
         return Later(message)
     if status in (403, 404):
         reason = reasons.INVALID_SPEC if code == "invalid_spec" else reasons.ACCESS_DENIED
