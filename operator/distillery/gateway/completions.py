@@ -145,18 +145,18 @@ class Completions:
 
     async def _models(self, request: web.Request) -> web.Response:
         teacher = (await self._standing(request)).teacher
-        found = {"id": teacher.name, "object": "model", "created": 0, "owned_by": "distillery"}
-        return web.json_response({"object": "list", "data": [found]})
+        model = {"id": teacher.name, "object": "model", "created": 0, "owned_by": "distillery"}
+        return web.json_response({"object": "list", "data": [model]})
 
     async def _teacher(self, request: web.Request) -> web.Response:
         standing = await self._standing(request)
-        found = TeacherInfo(
+        info = TeacherInfo(
             teacher=standing.teacher,
             budget=standing.budget.partition("/")[2],
             policy=standing.verdict,
             prices=standing.prices.digest,
         )
-        return web.json_response(found.wire())
+        return web.json_response(info.wire())
 
     async def _standing(self, request: web.Request) -> Standing:
         """For what costs nothing: any stage of the job may know of its teacher."""

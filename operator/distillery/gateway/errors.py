@@ -49,8 +49,8 @@ class Refused(Exception):
         """As JSON."""
         kind = "insufficient_quota" if self.reason in _NO_MONEY else _TYPES.get(self.status)
         kind = kind or ("rate_limit_error" if self.status == 429 else "server_error")
-        found = {"message": self.message, "type": kind, "param": self.param, "code": snake(self.reason), "reason": self.reason}
-        return {"error": found}
+        error = {"message": self.message, "type": kind, "param": self.param, "code": snake(self.reason), "reason": self.reason}
+        return {"error": error}
 
     def text(self) -> str:
         """The body of a response."""
@@ -58,14 +58,14 @@ class Refused(Exception):
 
     def headers(self) -> dict[str, str]:
         """What clients obey."""
-        found = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
         if self.retry_after is not None:
-            found["Retry-After"] = str(max(1, round(self.retry_after)))
+            headers["Retry-After"] = str(max(1, round(self.retry_after)))
         elif self.reason != IN_DOUBT:
-            found["x-should-retry"] = "false"
+            headers["x-should-retry"] = "false"
         if self.resumes is not None:
-            found["X-Distillery-Resumes"] = stamp(self.resumes)
-        return found
+            headers["X-Distillery-Resumes"] = stamp(self.resumes)
+        return headers
 
 
 class StoreUnavailable(Exception):

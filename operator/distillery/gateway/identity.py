@@ -104,9 +104,9 @@ class Identities:
 
     async def _once(self, known: Recent[bytes, V], bearer: Bearer, prove: Callable[[str], Awaitable[V]]) -> V:
         key = hashlib.sha256(bearer.token.encode()).digest()
-        found = known.peek(key)
-        if found is not None:
-            return found
+        proved = known.peek(key)
+        if proved is not None:
+            return proved
         if not known.is_loading(key):
             self._door.spend(bearer.address)
         return await known.get(key, lambda: prove(bearer.token))
@@ -150,9 +150,9 @@ class Identities:
 
     async def _live(self, kind: str, reading: Awaitable[Body], name: str, uid: str) -> Body:
         try:
-            found = await reading
+            body = await reading
         except NotFound:
             raise Refused(403, reasons.GONE, f"{kind} {name} is no more") from None
-        if found["metadata"]["uid"] != uid:
+        if body["metadata"]["uid"] != uid:
             raise Refused(403, reasons.GONE, f"{kind} {name} is another one by now")
-        return found
+        return body

@@ -85,7 +85,7 @@ class Permits:
         await self._alive.get(pod, lambda: self._look(pod))
 
     async def _look(self, pod: StagePod) -> bool:
-        run, found = await asyncio.gather(
+        run, body = await asyncio.gather(
             _live(f"Job {pod.run}", pod.run_uid, self._objects.get_child("Job", pod.namespace, pod.run)),
             _live(f"Pod {pod.pod}", pod.pod_uid, self._objects.get_pod(pod.namespace, pod.pod)),
         )
@@ -93,7 +93,7 @@ class Permits:
             raise Refused(403, reasons.RUN_ENDED, f"Job {pod.run} has ended")
         if is_suspended(run):
             raise Refused(403, reasons.SUSPENDED, f"Job {pod.run} is suspended")
-        phase = (found.get("status") or {}).get("phase")
+        phase = (body.get("status") or {}).get("phase")
         if phase in ("Succeeded", "Failed"):
             raise Refused(403, reasons.POD_ENDED, f"Pod {pod.pod} has ended: its phase is {phase}")
         return True

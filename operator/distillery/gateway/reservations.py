@@ -105,8 +105,8 @@ class Reservations:
 
     async def _usage(self, job: JobId) -> TeacherUsage:
         """All that the job has asked and paid, on whatever budget."""
-        found = [await self._ledger.usage(ref) for ref in await self._accounts(job)]
-        return usage_of(reduce(_added, found, JobUsage()))
+        usages = [await self._ledger.usage(ref) for ref in await self._accounts(job)]
+        return usage_of(reduce(_added, usages, JobUsage()))
 
 
 def _added(one: JobUsage, other: JobUsage) -> JobUsage:
