@@ -90,6 +90,7 @@ HEALS = {
     "credential_missing": (403, "CredentialMissing"),
     "base_url_forbidden": (403, "BaseURLForbidden"),
     "model_not_found": (404, "TeacherUnknown"),
+    "teacher_unknown": (404, "TeacherUnknown"),
 }
 
 
