@@ -42,6 +42,11 @@ def _wide_heads(root: Path, spec: dict[str, Any]) -> None:
     spec["exports"] = [export("gguf", "f16")]
 
 
+def _positions_in_halves(root: Path, spec: dict[str, Any]) -> None:
+    tiny.save(root / "teacher", family("falcon", alibi=True, new_decoder_architecture=False), tiny.tokenizer())
+    spec["exports"] = [export("onnx", "fp32")]
+
+
 def _many_ends(root: Path, spec: dict[str, Any]) -> None:
     edit(root / "teacher", "generation_config.json", eos_token_id=[0, 1, 5, 6])
     spec["exports"] = [export("gguf", "f16")]
@@ -84,6 +89,7 @@ REFUSED: dict[str, tuple[Callable[[Path, dict[str, Any]], None], str, str]] = {
     "window and a graph": (_mistral, "Unsupported", "spec.exports[edge]: format onnx: mistral layers"),
     "biases that llama.cpp has no place for": (_biased, "Unsupported", "spec.exports[edge]: format gguf: llama.cpp has no place"),
     "heads that llama.cpp wants narrower": (_wide_heads, "Unsupported", "heads of a qwen2 model to be as wide as hidden_size"),
+    "positions that the runtime cannot multiply": (_positions_in_halves, "Unsupported", "format onnx: falcon with alibi"),
     "more ends than a file holds": (_many_ends, "Unsupported", "5 ids end an answer (2, 0, 1, 5, 6), and a file holds 3"),
     "adapter alone": (_adapter_alone, "ModelUnreadable", "is an adapter without its model: merge it into its base first"),
     "several templates": (_templates, "BadInput", "data.chatTemplate: the teacher has the chat templates rag"),

@@ -58,6 +58,8 @@ def onnx_refusal(config: PreTrainedConfig) -> str | None:
     kinds = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
     if odd:
         return f"{config.model_type} layers {', '.join(kinds) or 'with a window'} need another cache than a graph has ({', '.join(odd)})"
+    if config.model_type == "falcon" and config.alibi:
+        return "falcon with alibi multiplies its positions in bfloat16, which ONNX Runtime cannot on a CPU"
     return None
 
 
