@@ -13,7 +13,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from hypothesis import settings
 
+# a property is true however slow the machine is
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 CACHE = Path(os.environ.get("DISTILLERY_CACHE", Path.home() / ".cache/distillery"))
 
 

@@ -84,7 +84,7 @@ def reader() -> Reader:
 
 
 @given(mutated())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_what_is_kept_of_a_broken_answer_is_read_without_a_fault(answer: Any) -> None:
     found = of_answer(json.dumps(answer).encode(), N, SOURCE)
     assert isinstance(found, Billed | Doubtful | NotBilled)

@@ -221,7 +221,7 @@ def test_servers_of_an_older_api_get_the_bound_under_its_older_name() -> None:
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=4), st.integers(1, 64), st.integers(1, 200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_bound_is_at_least_one_token_a_byte_for_each_answer(texts: list[str], n: int, most: int) -> None:
     messages = [{"role": "user", "content": text} for text in texts]
     question = read(messages=messages, n=n, max_tokens=most)

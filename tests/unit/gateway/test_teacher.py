@@ -55,7 +55,7 @@ CHUNK = like(
 
 
 @given(ANSWER | JSON)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_answer_is_billed_or_in_doubt(answer: Any) -> None:
     found = of_answer(json.dumps(answer).encode(), 1, SOURCE)
     assert isinstance(found, Billed | Doubtful)
@@ -81,7 +81,7 @@ class Raw:
 
 
 @given(st.lists(st.binary(max_size=20) | CHUNK.map(lambda chunk: json.dumps(chunk).encode()), max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_stream_is_billed_or_in_doubt(events: list[bytes]) -> None:
     async def ask() -> None:
         app, teacher = web.Application(), Raw()
