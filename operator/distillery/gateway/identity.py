@@ -126,10 +126,10 @@ class Identities:
         account = await self._account(token)
         if account.pod is None or account.pod_uid is None:
             raise Refused(403, reasons.NO_POD, "the token was not made for a pod: mount it as a projected volume of the stage's pod")
-        pod = await self._live("Pod", self._reviews.get_pod(account.namespace, account.pod), account.pod, account.pod_uid)
+        pod = await live(f"Pod {account.pod}", account.pod_uid, self._reviews.get_pod(account.namespace, account.pod))
         namespace, reviews = account.namespace, self._reviews
-        job = await self._owner(pod, "batch/v1", "Job", lambda name: reviews.get_child("Job", namespace, name))
-        owner = await self._owner(job, API_VERSION, "DistillationJob", lambda name: reviews.get_job(namespace, name))
+        job = await _owner(pod, "batch/v1", "Job", lambda name: reviews.get_child("Job", namespace, name))
+        owner = await _owner(job, API_VERSION, "DistillationJob", lambda name: reviews.get_job(namespace, name))
         return StagePod(
             namespace=namespace,
             job=owner["metadata"]["name"],
@@ -142,17 +142,20 @@ class Identities:
             run_uid=job["metadata"]["uid"],
         )
 
-    async def _owner(self, child: Body, version: str, kind: str, get: Callable[[str], Awaitable[Body]]) -> Body:
-        owner = controller(child)
-        if owner is None or (owner["apiVersion"], owner["kind"]) != (version, kind):
-            raise Refused(403, reasons.NOT_A_STAGE_POD, f"{child['metadata']['name']} is not controlled by a {kind} of {version}")
-        return await self._live(kind, get(owner["name"]), owner["name"], owner["uid"])
 
-    async def _live(self, kind: str, reading: Awaitable[Body], name: str, uid: str) -> Body:
-        try:
-            body = await reading
-        except NotFound:
-            raise Refused(403, reasons.GONE, f"{kind} {name} is no more") from None
-        if body["metadata"]["uid"] != uid:
-            raise Refused(403, reasons.GONE, f"{kind} {name} is another one by now")
-        return body
+async def live(what: str, uid: str, reading: Awaitable[Body]) -> Body:
+    """The object that is read, if it is still the one of that uid. Refused."""
+    try:
+        body = await reading
+    except NotFound:
+        raise Refused(403, reasons.GONE, f"{what} is no more") from None
+    if body["metadata"]["uid"] != uid:
+        raise Refused(403, reasons.GONE, f"{what} is another one by now")
+    return body
+
+
+async def _owner(child: Body, version: str, kind: str, get: Callable[[str], Awaitable[Body]]) -> Body:
+    owner = controller(child)
+    if owner is None or (owner["apiVersion"], owner["kind"]) != (version, kind):
+        raise Refused(403, reasons.NOT_A_STAGE_POD, f"{child['metadata']['name']} is not controlled by a {kind} of {version}")
+    return await live(f"{kind} {owner['name']}", owner["uid"], get(owner["name"]))

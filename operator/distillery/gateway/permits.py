@@ -13,12 +13,12 @@ from typing import Protocol
 
 from distillery.api import reasons
 from distillery.api.kinds import TRACES
-from distillery.cluster import Body, NotFound
+from distillery.cluster import Body
 from distillery.observe import has_ended
 from distillery.runs import ended, is_suspended
 
 from .errors import Refused
-from .identity import StagePod
+from .identity import StagePod, live
 from .recent import Recent
 
 #: A change of a batch Job or of a Pod counts after at most so many seconds: two reads for each pod that asks, in that time.
@@ -86,8 +86,8 @@ class Permits:
 
     async def _look(self, pod: StagePod) -> bool:
         run, body = await asyncio.gather(
-            _live(f"Job {pod.run}", pod.run_uid, self._objects.get_child("Job", pod.namespace, pod.run)),
-            _live(f"Pod {pod.pod}", pod.pod_uid, self._objects.get_pod(pod.namespace, pod.pod)),
+            _staying(f"Job {pod.run}", pod.run_uid, self._objects.get_child("Job", pod.namespace, pod.run)),
+            _staying(f"Pod {pod.pod}", pod.pod_uid, self._objects.get_pod(pod.namespace, pod.pod)),
         )
         if ended(run):
             raise Refused(403, reasons.RUN_ENDED, f"Job {pod.run} has ended")
@@ -99,13 +99,8 @@ class Permits:
         return True
 
 
-async def _live(what: str, uid: str, reading: Awaitable[Body]) -> Body:
-    try:
-        body = await reading
-    except NotFound:
-        raise Refused(403, reasons.GONE, f"{what} is no more") from None
-    if body["metadata"]["uid"] != uid:
-        raise Refused(403, reasons.GONE, f"{what} is another one by now")
+async def _staying(what: str, uid: str, reading: Awaitable[Body]) -> Body:
+    body = await live(what, uid, reading)
     if "deletionTimestamp" in body["metadata"]:
         raise Refused(403, reasons.BEING_DELETED, f"{what} is being deleted")
     return body
