@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.unit.gateway.conftest import Gate, budget, job, teacher_spec
+from tests.unit.gateway.conftest import Gate, Reply, budget, job, teacher_spec
 from tests.unit.gateway.teacher_double import answers, waits
 
 from distillery.api.budget import BudgetTeacher
@@ -34,13 +34,19 @@ async def test_a_teacher_begins_with_one_and_has_all_after_some_answers(gate: Ga
     assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
 
 
-async def test_a_request_is_judged_when_its_turn_has_come(gate: Gate) -> None:
+async def one_asked_others_waiting(gate: Gate, others: int) -> tuple[asyncio.Event, asyncio.Task[Reply], list[asyncio.Task[Reply]]]:
+    """The teacher has one request until the event is set, and so many wait for their turn."""
     may = asyncio.Event()
     gate.teacher.otherwise = waits(may)
     first = asyncio.create_task(gate.ask("1?"))
     await gate.teacher.arrived.wait()
-    waiting = [asyncio.create_task(gate.ask(f"{number}?")) for number in range(2, 6)]
-    await until_waiting(gate, 4)
+    waiting = [asyncio.create_task(gate.ask(f"{number}?")) for number in range(2, 2 + others)]
+    await until_waiting(gate, others)
+    return may, first, waiting
+
+
+async def test_a_request_is_judged_when_its_turn_has_come(gate: Gate) -> None:
+    may, first, waiting = await one_asked_others_waiting(gate, 4)
     gate.limits(total="0.0000001")
     may.set()
     assert (await first).status == 200
@@ -49,12 +55,7 @@ async def test_a_request_is_judged_when_its_turn_has_come(gate: Gate) -> None:
 
 
 async def test_a_job_that_was_suspended_while_a_request_waited_buys_nothing_more(gate: Gate) -> None:
-    may = asyncio.Event()
-    gate.teacher.otherwise = waits(may)
-    first = asyncio.create_task(gate.ask("1?"))
-    await gate.teacher.arrived.wait()
-    second = asyncio.create_task(gate.ask("2?"))
-    await until_waiting(gate, 1)
+    may, first, [second] = await one_asked_others_waiting(gate, 1)
     gate.objects.apply({**job(), "spec": {**job()["spec"], "suspend": True}})
     gate.time.forward(seconds=10)
     may.set()
@@ -65,12 +66,7 @@ async def test_a_job_that_was_suspended_while_a_request_waited_buys_nothing_more
 
 
 async def test_a_run_that_was_superseded_while_a_request_waited_buys_nothing_more(gate: Gate) -> None:
-    may = asyncio.Event()
-    gate.teacher.otherwise = waits(may)
-    first = asyncio.create_task(gate.ask("1?"))
-    await gate.teacher.arrived.wait()
-    second = asyncio.create_task(gate.ask("2?"))
-    await until_waiting(gate, 1)
+    may, first, [second] = await one_asked_others_waiting(gate, 1)
     stages = [{"name": "traces", "state": "Running", "jobName": "arith-traces-abcdef-2"}]
     gate.objects.apply({**job(), "status": {"budgetClaimed": True, "stages": stages}})
     gate.time.forward(seconds=10)
@@ -96,12 +92,7 @@ async def test_a_worst_case_that_no_ledger_counts_is_refused_by_name(gate: Gate)
 
 
 async def test_a_teacher_that_was_exchanged_while_a_request_waited_is_not_asked_by_it(gate: Gate) -> None:
-    may = asyncio.Event()
-    gate.teacher.otherwise = waits(may)
-    first = asyncio.create_task(gate.ask("1?"))
-    await gate.teacher.arrived.wait()
-    second = asyncio.create_task(gate.ask("2?"))
-    await until_waiting(gate, 1)
+    may, first, [second] = await one_asked_others_waiting(gate, 1)
     known = gate.objects.budgets["nlp", "team-a"]
     teachers = [teacher_spec(gate.teacher_url, model="gpt-x-2026-02-02")]
     gate.objects.apply({**known, "spec": {**known["spec"], "teachers": teachers}})
